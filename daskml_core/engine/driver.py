@@ -1,0 +1,128 @@
+"""The driver: runs one solver or many in lockstep, and merges what they ask into one read of the data.
+
+A solver is a generator. It yields a `Sweep`, a tuple of them, or a `Fold`, and is sent the answers. At the head of its
+loop it yields its state, a frozen dataclass with a ``record()`` for the history; that is the place where a fit can be
+watched, saved and resumed. What it returns is its last state.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from daskml_core.engine.engine import Engine
+from daskml_core.sweep import Fold, Kernel, Sweep
+
+Solver = Generator[Any, Any, Any]
+
+
+@dataclass
+class Outcome:
+    """A solver's last state, and the history of the way there."""
+
+    state: Any = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class _Running:
+    """A solver in the batch, with what it is waiting for."""
+
+    solver: Solver
+    outcome: Outcome
+    asked: tuple[Sweep, ...] = ()
+    fold: Fold | None = None
+    single: bool = False
+    done: bool = False
+
+
+def drive(
+    solvers: Sequence[Solver], engine: Engine, on_state: Callable[[int, Any], None] | None = None
+) -> list[Outcome]:
+    """Run solvers to their ends, one sweep for all that ask at once.
+
+    Parameters
+    ----------
+    solvers : generators as described above. Each stops where it would have stopped alone.
+    engine : the data.
+    on_state : called with the solver's number and its state at the head of each of its loops.
+
+    Returns
+    -------
+    list of Outcome, in the order of ``solvers``.
+    """
+    started = time.perf_counter()
+    running = [_Running(solver, Outcome()) for solver in solvers]
+
+    def advance(number: int, answer: Any) -> None:
+        """Send an answer and go on until the solver asks again; states in between are recorded."""
+        run = running[number]
+        try:
+            request = run.solver.send(answer)
+            while not isinstance(request, Sweep | Fold | tuple):
+                row = request.record()
+                row |= {"sweeps": engine.n_sweeps, "bytes_read": engine.bytes_read}
+                run.outcome.history.append(row | {"seconds": time.perf_counter() - started})
+                if on_state is not None:
+                    on_state(number, request)
+                request = run.solver.send(None)
+        except StopIteration as stop:
+            run.outcome.state, run.done = stop.value, True
+            run.asked, run.fold = (), None
+            return
+        run.fold = request if isinstance(request, Fold) else None
+        run.single = isinstance(request, Sweep)
+        run.asked = (request,) if isinstance(request, Sweep) else () if isinstance(request, Fold) else request
+
+    for number in range(len(running)):
+        advance(number, None)
+    while not all(run.done for run in running):
+        waiting = [number for number, run in enumerate(running) if run.asked]
+        folding = [number for number, run in enumerate(running) if run.fold is not None]
+        if waiting:
+            answers = _sweep_together(engine, [running[number].asked for number in waiting])
+            for number, answer in zip(waiting, answers, strict=True):
+                advance(number, answer[0] if running[number].single else answer)
+        for number in folding:
+            fold = running[number].fold
+            assert fold is not None
+            advance(number, engine.fold(fold))
+    return [run.outcome for run in running]
+
+
+def _stack_key(sweep: Sweep) -> Any:
+    kernel = sweep.kernel
+    if kernel.stack is None or kernel.stack_key is None:
+        return id(sweep)
+    return (id(kernel), id(sweep.combine), kernel.stack_key(sweep.params))
+
+
+def _sweep_together(engine: Engine, asked: Sequence[tuple[Sweep, ...]]) -> list[tuple[Any, ...]]:
+    """Answers of all sweeps, in one read; sweeps of one kernel that can be stacked become one call of it."""
+    groups: dict[Any, list[tuple[int, int]]] = {}
+    for i, sweeps in enumerate(asked):
+        for j, sweep in enumerate(sweeps):
+            groups.setdefault(_stack_key(sweep), []).append((i, j))
+    merged = []
+    for members in groups.values():
+        first = asked[members[0][0]][members[0][1]]
+        if len(members) == 1:
+            merged.append(first)
+        else:
+            kernel: Kernel = first.kernel
+            assert kernel.stack is not None
+            params = kernel.stack([asked[i][j].params for i, j in members])
+            merged.append(Sweep(kernel, params, first.combine))
+    partials = engine.sweep(*merged)
+    answers: list[list[Any]] = [[None] * len(sweeps) for sweeps in asked]
+    for members, partial, sweep in zip(groups.values(), partials, merged, strict=True):
+        if len(members) == 1:
+            parts = [partial]
+        else:
+            assert sweep.kernel.split is not None
+            parts = sweep.kernel.split(partial, [asked[i][j].params for i, j in members])
+        for (i, j), part in zip(members, parts, strict=True):
+            answers[i][j] = part
+    return [tuple(answer) for answer in answers]

@@ -1,0 +1,258 @@
+"""The engine: answers what a solver asks by going over the data once, wherever the user runs Dask.
+
+Residency. Spans that fit into memory are pinned when they are first read, the others are read again in each sweep.
+Sweeps are cyclic, so an LRU cache would throw out each span just before its next use: pinning a fixed set is optimal.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from daskml_core.data.blocks import BlockedArray, RowBlocks
+from daskml_core.engine import memory, tasks
+from daskml_core.engine.executors import Executor, Threads, active_executor
+from daskml_core.engine.settings import setting
+from daskml_core.engine.tree import span_level, span_ranges
+from daskml_core.errors import MemoryPlanError
+from daskml_core.sweep import Block, Fold, Kernel, Sweep
+
+SMALL_BYTES = 4 << 20
+"""Data sets in memory below this size are swept in the calling thread: starting tasks would cost more."""
+
+
+class SweepCost(NamedTuple):
+    """What one conversation with the data cost."""
+
+    name: str
+    seconds: float
+    bytes_read: int
+    """Decoded bytes read from the source; resident spans cost none."""
+    fraction: float
+    """Part of all rows that was gone over."""
+
+
+@dataclass(eq=False)
+class _Span:
+    lo: int
+    stop: int
+    recipe: tasks.SpanRecipe
+    values: dict[Any, Any]
+    resident: bool
+    handle: Any = None
+
+
+class Engine:
+    """Sweeps and folds over one data set.
+
+    Parameters
+    ----------
+    blocks : the data, lengths known.
+    executor : where to run; the active ``Client`` or threads by default.
+    kernels : ``(kernel, params)`` pairs that will be asked, for the memory plan.
+
+    Raises
+    ------
+    MemoryPlanError : when the largest block cannot be worked on within the memory limit.
+    """
+
+    def __init__(
+        self,
+        blocks: RowBlocks,
+        executor: Executor | None = None,
+        kernels: Sequence[tuple[Kernel, Any]] = (),
+    ) -> None:
+        self.blocks = blocks
+        columns = blocks.columns
+        self._in_memory = all(column.in_memory for column in columns)
+        self._total_bytes = sum(blocks.n_rows * column.row_bytes for column in columns)
+        local = all(column.in_memory and not column.futures for column in columns)
+        small = local and self._total_bytes <= SMALL_BYTES
+        self.executor: Executor = executor or (Threads(n_threads=1) if small else active_executor())
+        self.costs: list[SweepCost] = []
+        self._checked = False
+        self.base_bytes = self.executor.base_bytes()
+        need = memory.footprint(blocks, self.executor, kernels, self.base_bytes)
+        if not local:
+            memory.require_fit(blocks, need)
+            fitting = need.threads_that_fit(self.executor.n_threads)
+            if fitting < self.executor.n_threads and isinstance(self.executor, Threads):
+                self.executor.n_threads = fitting
+        self.footprint = need
+        self._spans = self._cut_spans()
+        self._mark_resident()
+
+    # -- the plan ------------------------------------------------------------------------------------------------
+
+    def _cut_spans(self) -> list[_Span]:
+        threads = self.executor.n_threads * self.executor.processes
+        level = span_level(self.blocks.n_blocks, threads * int(setting("spans-per-thread")))
+        futures = {key: future for column in self.blocks.columns for key, future in column.futures.items()}
+        ranges = span_ranges(self.blocks.n_blocks, level)
+        return [self._span(lo, stop, futures) for lo, stop in ranges]
+
+    def _span(self, lo: int, stop: int, futures: dict[Any, Any]) -> _Span:
+        blocks, starts = self.blocks, self.blocks.starts
+        columns = (blocks.X, blocks.y, blocks.weight)
+        recipes = tuple(
+            tasks.BlockRecipe(
+                tuple(None if column is None else column.recipes[i] for column in columns),  # type: ignore[arg-type]
+                i,
+                starts[i],
+                blocks.lengths[i],
+            )
+            for i in range(lo, stop)
+        )
+        needs = {key for recipe in recipes for column in recipe.recipes if column is not None for key in column.needs}
+        width = blocks.n_features * blocks.dtype.itemsize
+        width += sum(column.row_bytes for column in (blocks.y, blocks.weight) if column is not None)
+        n_bytes = sum(blocks.lengths[lo:stop]) * width
+        span = tasks.SpanRecipe(recipes, blocks.dtype, n_bytes)
+        return _Span(lo, stop, span, {key: futures[key] for key in needs}, resident=False)
+
+    def _mark_resident(self) -> None:
+        """Choose the spans that stay decoded in memory, first come first pinned, as far as each process has room."""
+        self.resident_bytes = 0
+        if self._reads_for_free() or not setting("residency"):
+            return
+        need = self.footprint
+        threads = min(self.executor.n_threads, need.threads_that_fit(self.executor.n_threads))
+        room = need.limit - need.base - need.shared - threads * need.per_thread
+        budget = max(0, int(0.9 * room)) * self.executor.processes
+        for span in self._spans:
+            if self.resident_bytes + span.recipe.bytes > budget:
+                break
+            span.resident = True
+            self.resident_bytes += span.recipe.bytes
+
+    def _reads_for_free(self) -> bool:
+        """Whether blocks already lie in memory as the kernels want them."""
+        X = self.blocks.X
+        converts = X is not None and X.dtype != self.blocks.dtype
+        return self._in_memory and not converts and isinstance(self.executor, Threads)
+
+    @property
+    def n_spans(self) -> int:
+        """Dask tasks a sweep, reductions aside."""
+        return len(self._spans)
+
+    @property
+    def n_resident_spans(self) -> int:
+        """Spans that stay in memory between sweeps."""
+        return sum(span.resident for span in self._spans)
+
+    @property
+    def projected_peak_bytes(self) -> int:
+        """Peak memory of each process, as the plan sees it."""
+        need = self.footprint
+        threads = max(1, need.threads_that_fit(self.executor.n_threads))
+        resident = -(-self.resident_bytes // self.executor.processes)
+        return need.base + need.shared + threads * need.per_thread + resident
+
+    # -- the verbs -----------------------------------------------------------------------------------------------
+
+    def _handles(self, name: str) -> list[Any]:
+        """One handle a span, made when the data is first touched."""
+        spans = self._spans
+        if any(span.handle is None for span in spans):
+            pinned = [span for span in spans if span.resident]
+            streamed = [span for span in spans if not span.resident]
+            if pinned:
+                handles = self.executor.place(name, [s.recipe for s in pinned], [s.values for s in pinned], True)
+                for span, handle in zip(pinned, handles, strict=True):
+                    span.handle = handle
+            if streamed:
+                for span, handle in zip(streamed, self.executor.stream([s.recipe for s in streamed]), strict=True):
+                    span.handle = handle
+        return [span.handle for span in spans]
+
+    def sweep(self, *sweeps: Sweep) -> tuple[Any, ...]:
+        """The combined partials of several kernels, in one read of the data."""
+        if not self.blocks.n_blocks:
+            raise ValueError("The data has no blocks.")
+        start = time.perf_counter()
+        name = "+".join(dict.fromkeys(sweep.kernel.task_name(sweep.params) for sweep in sweeps))
+        requests = tasks.Requests(
+            tuple(sweep.kernel for sweep in sweeps),
+            tuple(sweep.params for sweep in sweeps),
+            tuple(sweep.combine for sweep in sweeps),
+        )
+        first = not self._checked
+        pinned_now = self.resident_bytes if first else 0
+        handles = self._handles(name)
+        values: list[dict[Any, Any]] = [{} if span.resident else span.values for span in self._spans]
+        checks = [first and not span.resident for span in self._spans]
+        answer = self.executor.sweep(name, requests, handles, values, checks, int(setting("fan-in")))
+        self._checked = True
+        bytes_read = 0 if self._in_memory else answer.bytes_read + pinned_now
+        self.costs.append(SweepCost(name, time.perf_counter() - start, bytes_read, 1.0))
+        return answer.partials
+
+    def fold(self, fold: Fold) -> list[Any]:
+        """The last carry of each chain."""
+        start = time.perf_counter()
+        name = fold.kernel.task_name(fold.params)
+        self._handles(name)
+        span_of = {i: span for span in self._spans for i in range(span.lo, span.stop)}
+        first = not self._checked
+        chains = []
+        for carry, order in zip(fold.carries, fold.orders, strict=True):
+            steps: list[tuple[Any, ...]] = []
+            group: list[int] = []
+            for here, following in zip(order, [*order[1:], None], strict=True):
+                span = span_of[here]
+                group.append(here - span.lo)
+                if following is None or span_of[following] is not span:
+                    values = {} if span.resident else span.values
+                    steps.append((tuple(group), span.handle, values, first and not span.resident))
+                    group = []
+            chains.append((carry, steps))
+        answers = self.executor.fold(name, tasks.FoldRequest(fold.kernel, fold.params), chains)
+        rows = sum(self.blocks.lengths[i] for order in fold.orders for i in order)
+        fraction = rows / max(1, self.blocks.n_rows)
+        bytes_read = 0 if self._in_memory else sum(step.bytes_read for step in answers)
+        bytes_read += self.resident_bytes if first else 0
+        self._checked = self._checked or fraction >= 1.0
+        self.costs.append(SweepCost(name, time.perf_counter() - start, bytes_read, fraction))
+        return [step.carry for step in answers]
+
+    @property
+    def n_sweeps(self) -> float:
+        """Complete reads of this data set so far, fractions counted."""
+        return sum(cost.fraction for cost in self.costs)
+
+    @property
+    def bytes_read(self) -> int:
+        """Decoded bytes read from the source so far."""
+        return sum(cost.bytes_read for cost in self.costs)
+
+
+def _count(block: Block, params: Any) -> tuple[tuple[int, int], ...]:
+    return ((block.index, block.n_rows),)
+
+
+def _concatenate(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+    return a + b
+
+
+COUNT_ROWS = Kernel(_count, "count-rows")
+
+
+def count_rows(column: BlockedArray) -> BlockedArray:
+    """The column with the number of rows of each block, found in one sweep over it."""
+    if column.known:
+        return column
+    unknown = tuple(-1 if length is None else length for length in column.lengths)
+    blocks = RowBlocks(None, column, None, unknown, column.dtype)
+    (counts,) = Engine(blocks).sweep(Sweep(COUNT_ROWS, None, _concatenate))
+    return column.with_lengths([n for _, n in sorted(counts)])
+
+
+def run_sweeps(blocks: RowBlocks, *sweeps: Sweep) -> tuple[Any, ...]:
+    """Answers of several sweeps over a data set, in one read of it."""
+    return Engine(blocks, kernels=[(sweep.kernel, sweep.params) for sweep in sweeps]).sweep(*sweeps)
+
+
+__all__ = ["Engine", "MemoryPlanError", "SweepCost", "count_rows", "run_sweeps"]

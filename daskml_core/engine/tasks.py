@@ -1,0 +1,169 @@
+"""What runs inside one Dask task: read a span's blocks, run kernels on them, reduce them in the tree's order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskml_core.data import read_block
+from daskml_core.data.blocks import Recipe
+from daskml_core.engine.blas import single_threaded_blas
+from daskml_core.engine.tree import reduce_tree
+from daskml_core.sweep import Block, Kernel
+
+
+class BlockRecipe(NamedTuple):
+    """How to read one block of a data set: a recipe a column, and where its rows stand."""
+
+    recipes: tuple[Recipe | None, Recipe | None, Recipe | None]
+    index: int
+    start: int
+    n_rows: int
+
+
+@dataclass(frozen=True, eq=False)
+class SpanRecipe:
+    """A span that is read from its source each time."""
+
+    blocks: tuple[BlockRecipe, ...]
+    dtype: np.dtype[Any]
+    bytes: int
+
+
+class SpanData(NamedTuple):
+    """A resident span: its blocks, decoded. A tuple, so that Dask measures its size."""
+
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Requests:
+    """Kernels to run in one read of the data. Not a tuple: Dask must not look for futures inside."""
+
+    kernels: tuple[Kernel, ...]
+    params: tuple[Any, ...]
+    combines: tuple[Callable[[Any, Any], Any], ...]
+
+
+class Answer(NamedTuple):
+    """One partial a kernel, and what it cost to get them."""
+
+    partials: tuple[Any, ...]
+    bytes_read: int
+    kernel_s: float
+    read_s: float
+
+
+def identity(value: Any) -> Any:
+    """The value; a task that can be run again wherever its result was lost."""
+    return value
+
+
+def _read(recipe: BlockRecipe, dtype: np.dtype[Any], values: Mapping[Any, Any], check: bool) -> Block:
+    return read_block(recipe.recipes, values, dtype, recipe.index, recipe.start, recipe.n_rows, check=check)
+
+
+def _own(block: Block) -> Block:
+    """The block in memory of its own: a view would keep a whole source chunk alive while the span is resident."""
+    return block._replace(**{name: np.array(a) for name in ("X", "y", "weight") if (a := getattr(block, name)) is not None and a.base is not None})
+
+
+def load_span(span: SpanRecipe, values: Mapping[Any, Any], check: bool) -> SpanData:
+    """Read every block of a span, to stay in memory."""
+    return SpanData(tuple(_own(_read(recipe, span.dtype, values, check)) for recipe in span.blocks))
+
+
+def _aligned(block: Block) -> Block:
+    # Arrays that moved between workers or came back from disk are misaligned, and BLAS then sums in another order.
+    return block._replace(
+        X=None if block.X is None else np.require(block.X, requirements=["C", "A"]),
+        y=None if block.y is None else np.require(block.y, requirements=["C", "A"]),
+        weight=None if block.weight is None else np.require(block.weight, requirements=["C", "A"]),
+    )
+
+
+class _SpanReader:
+    """Blocks of a span, one at a time, with the seconds and bytes that reading took."""
+
+    def __init__(self, span: SpanRecipe | SpanData, values: Mapping[Any, Any], check: bool) -> None:
+        self.span, self.values, self.check = span, values, check
+        self.bytes_read = 0
+        self.read_s = 0.0
+
+    def block(self, position: int) -> Block:
+        if isinstance(self.span, SpanData):
+            return _aligned(self.span.blocks[position])
+        start = time.perf_counter()
+        block = _read(self.span.blocks[position], self.span.dtype, self.values, self.check)
+        self.read_s += time.perf_counter() - start
+        self.bytes_read += sum(a.nbytes for a in (block.X, block.y, block.weight) if a is not None)
+        return block
+
+
+def run_span(
+    requests: Requests, span: SpanRecipe | SpanData, values: Mapping[Any, Any], check: bool
+) -> Answer:
+    """Run the kernels on every block of the span and reduce along the tree; each block is read once for all of them."""
+    start = time.perf_counter()
+    reader = _SpanReader(span, values, check)
+
+    def partials() -> Any:
+        for position in range(len(span.blocks)):
+            block = reader.block(position)
+            yield tuple(
+                kernel(block, params) for kernel, params in zip(requests.kernels, requests.params, strict=True)
+            )
+
+    def combine(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
+        return tuple(f(x, y) for f, x, y in zip(requests.combines, a, b, strict=True))
+
+    with single_threaded_blas():
+        answer = reduce_tree(partials(), combine)
+    seconds = time.perf_counter() - start
+    return Answer(answer, reader.bytes_read, seconds - reader.read_s, reader.read_s)
+
+
+def merge_answers(combines: Sequence[Callable[[Any, Any], Any]], *answers: Answer) -> Answer:
+    """Reduce the answers of neighbouring spans, in the tree's order."""
+
+    def combine(a: Answer, b: Answer) -> Answer:
+        partials = tuple(f(x, y) for f, x, y in zip(combines, a.partials, b.partials, strict=True))
+        return Answer(partials, a.bytes_read + b.bytes_read, a.kernel_s + b.kernel_s, a.read_s + b.read_s)
+
+    return reduce_tree(answers, combine)
+
+
+class FoldStep(NamedTuple):
+    """Where a chain stands after some blocks."""
+
+    carry: Any
+    bytes_read: int
+
+
+@dataclass(frozen=True, eq=False)
+class FoldRequest:
+    """A kernel whose carry is handed from block to block."""
+
+    kernel: Kernel
+    params: Any
+
+
+def fold_span(
+    request: FoldRequest,
+    positions: tuple[int, ...],
+    step: FoldStep,
+    span: SpanRecipe | SpanData,
+    values: Mapping[Any, Any],
+    check: bool,
+) -> FoldStep:
+    """Hand the carry through the blocks at ``positions`` of a span, in that order."""
+    reader = _SpanReader(span, values, check)
+    carry = step.carry
+    with single_threaded_blas():
+        for position in positions:
+            carry = request.kernel(reader.block(position), (request.params, carry))
+    return FoldStep(carry, step.bytes_read + reader.bytes_read)

@@ -1,0 +1,61 @@
+"""Rows drawn at random over all blocks, in one sweep: data on disk is often sorted."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskml_core.sweep import Array, Block, Kernel, Sweep
+
+
+class SampleParams(NamedTuple):
+    """How many rows of how many, and the seed."""
+
+    n_sample: int
+    n_rows: int
+    seed: int
+
+
+class RowSample(NamedTuple):
+    """Sampled rows; every part of the data set is represented by its share."""
+
+    X: Array
+    y: Array | None
+    weight: Array | None
+
+
+def draw_rows(block: Block, params: SampleParams) -> RowSample:
+    """The block's share of a sample without replacement, rows in order.
+
+    Block ``[start, stop)`` gives ``floor(f * stop) - floor(f * start)`` rows with ``f = n_sample / n_rows``, so that
+    the shares add up exactly whatever the block sizes; which rows they are is drawn from ``[seed, block]``.
+    """
+    stop = block.start + block.n_rows
+    share = params.n_sample * stop // params.n_rows - params.n_sample * block.start // params.n_rows
+    if share >= block.n_rows:
+        rows: Any = slice(None)
+    else:
+        rng = np.random.default_rng([params.seed, block.index])
+        rows = np.sort(rng.choice(block.n_rows, size=share, replace=False))
+    # Copies: a view would keep the whole block alive.
+    return RowSample(
+        np.array(block.X[rows]),
+        None if block.y is None else np.array(block.y[rows]),
+        None if block.weight is None else np.array(block.weight[rows]),
+    )
+
+
+def join_samples(a: RowSample, b: RowSample) -> RowSample:
+    """Rows of ``a`` above rows of ``b``."""
+    return RowSample(
+        *(None if p is None or q is None else np.concatenate([p, q]) for p, q in zip(a, b, strict=True))  # type: ignore[arg-type]
+    )
+
+
+DRAW_ROWS = Kernel(draw_rows, "draw-sample", partial_bytes=lambda d, p: p.n_sample * (8 * d + 16))
+
+
+def sample_sweep(n_sample: int, n_rows: int, seed: int) -> Sweep:
+    """The sweep that draws ``min(n_sample, n_rows)`` rows."""
+    return Sweep(DRAW_ROWS, SampleParams(min(n_sample, n_rows), n_rows, seed), join_samples)

@@ -1,0 +1,19 @@
+"""Linear models with scikit-learn's names, defaults and objectives, for data larger than memory."""
+
+from daskml_core.linear_model._glm import PoissonRegressor
+from daskml_core.linear_model._huber import HuberRegressor
+from daskml_core.linear_model._least_squares import ElasticNet, Lasso, LinearRegression, Ridge
+from daskml_core.linear_model._logistic import LogisticRegression
+from daskml_core.linear_model._sgd import SGDClassifier, SGDRegressor
+
+__all__ = [
+    "ElasticNet",
+    "HuberRegressor",
+    "Lasso",
+    "LinearRegression",
+    "LogisticRegression",
+    "PoissonRegressor",
+    "Ridge",
+    "SGDClassifier",
+    "SGDRegressor",
+]

@@ -1,0 +1,170 @@
+"""What all linear models share: solving, predicting for any container, fitted attributes, the plan."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from daskml_core.data import as_blocked, is_lazy
+from daskml_core.data.blocks import RowBlocks
+from daskml_core.data.output import map_rows
+from daskml_core.engine import Engine, Outcome, Plan, drive
+from daskml_core.errors import ConvergenceWarning
+from daskml_core.kernels.predict import LINEAR_PREDICTOR, PREDICT_CLASS, PREDICT_PROBABILITY, PredictParams
+from daskml_core.linear_model._data import TrainingSet
+from daskml_core.sweep import Array, Kernel, RowMap
+
+
+class LinearModel(BaseEstimator):
+    """Base of all linear models."""
+
+    _feature_dim: str | None = None
+
+    def _check_features(self, X: Any) -> Any:
+        """X ready for `map_rows`: same number of features, and the same names in the same order."""
+        check_is_fitted(self)
+        if not is_lazy(X):
+            return validate_data(self, X, reset=False, accept_sparse=False, dtype=[np.float64, np.float32])
+        column, names = as_blocked(X, feature_dim=self._feature_dim)
+        if column.trailing[0] != self.n_features_in_:
+            raise ValueError(
+                f"X has {column.trailing[0]} features, but {type(self).__name__} is expecting "
+                f"{self.n_features_in_} features as input."
+            )
+        fitted = getattr(self, "feature_names_in_", None)
+        if fitted is not None and names is not None and list(names) != list(fitted):
+            raise ValueError(
+                "The feature names should match those that were passed during fit, in the same order. "
+                f"Fitted: {list(fitted)}; X has: {list(names)}."
+            )
+        return X
+
+    def _map(self, X: Any, kernel: Kernel, params: Any, dtype: Any, n_columns: int | None, name: str, labels: Any = None) -> Any:
+        X = self._check_features(X)
+        columns = None if n_columns is None else ("class" if labels is not None else "target", labels)
+        row_map = RowMap(kernel, params, np.dtype(dtype), n_columns)
+        return map_rows(X, row_map, feature_dim=self._feature_dim, columns=columns, name=name)
+
+    def _predict_params(self) -> PredictParams:
+        coef = np.atleast_2d(self.coef_)
+        intercept = np.broadcast_to(np.atleast_1d(np.asarray(self.intercept_, dtype=np.float64)), (len(coef),))
+        return PredictParams(np.ascontiguousarray(coef.T), np.array(intercept))
+
+    def _run(self, solver: Any, data: TrainingSet, kernels: Any, on_state: Any = None) -> Outcome:
+        """Drive a solver over the data and set the attributes that every fit has."""
+        engine = Engine(data.blocks, kernels=kernels)
+        (outcome,) = drive([solver], engine, on_state)
+        self.n_sweeps_ = round(engine.n_sweeps + data.target_fraction, 6)
+        self.history_ = outcome.history
+        self.n_iter_ = int(outcome.state.n_iter)
+        return outcome
+
+    def _finish(self, state: Any, max_iter: int) -> None:
+        """Refuse a model that is not finite; warn once, with a remedy, when the solver did not converge."""
+        self.converged_ = bool(state.converged)
+        if self.converged_:
+            return
+        reason = (
+            "no step lowers the objective any more: rounding limits it, try float64 data or scaled features"
+            if getattr(state, "stalled", False)
+            else f"max_iter={max_iter} was reached: raise it, or scale the features"
+        )
+        warnings.warn(
+            f"{type(self).__name__} did not converge: the largest gradient entry is {state.grad_norm:.2g} "
+            f"and {reason} (daskml_core.preprocessing.StandardScaler).",
+            ConvergenceWarning,
+            stacklevel=3,
+        )
+
+    def _plan(self, blocks: RowBlocks, kernels: Any, sweeps: str) -> Plan:
+        engine = Engine(blocks, kernels=kernels)
+        X = blocks.X
+        notes = [] if X is None or not X.in_memory else ["the data lies in memory already"]
+        return Plan(
+            estimator=type(self).__name__,
+            n_rows=blocks.n_rows,
+            n_features=blocks.n_features,
+            dtype=str(blocks.dtype),
+            n_blocks=blocks.n_blocks,
+            n_spans=engine.n_spans,
+            bytes_per_sweep=sum(blocks.n_rows * column.row_bytes for column in blocks.columns),
+            resident_bytes=engine.resident_bytes,
+            n_resident_spans=engine.n_resident_spans,
+            projected_peak_bytes=engine.projected_peak_bytes,
+            memory_limit_bytes=engine.footprint.limit,
+            processes=engine.executor.processes,
+            threads=engine.executor.n_threads,
+            kernels=tuple(dict.fromkeys(kernel.task_name(params) for kernel, params in kernels)),
+            sweeps=sweeps,
+            notes=tuple(notes),
+        )
+
+
+class LinearRegressorBase(RegressorMixin, LinearModel):
+    """Prediction of a regressor."""
+
+    def _link_kernel(self) -> Kernel:
+        return LINEAR_PREDICTOR
+
+    def predict(self, X: Any) -> Any:
+        """Predicted values, shape (n_rows,) or (n_rows, n_targets); lazy for lazy input, same container as X."""
+        check_is_fitted(self)
+        targets = None if np.ndim(self.coef_) == 1 else len(self.coef_)
+        return self._map(X, self._link_kernel(), self._predict_params(), np.float64, targets, "prediction")
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Coefficient of determination R2 of the prediction, in one sweep."""
+        from daskml_core.metrics import r2_score
+
+        return float(r2_score(y, self.predict(X), sample_weight=sample_weight))
+
+
+class LinearClassifierBase(ClassifierMixin, LinearModel):
+    """Prediction of a classifier."""
+
+    classes_: Array
+
+    def decision_function(self, X: Any) -> Any:
+        """Confidence scores: (n_rows,) for two classes, (n_rows, n_classes) for more; same container as X."""
+        check_is_fitted(self)
+        n = None if len(self.classes_) == 2 else len(self.classes_)
+        labels = None if n is None else self.classes_
+        return self._map(X, LINEAR_PREDICTOR, self._predict_params(), np.float64, n, "decision", labels)
+
+    def predict(self, X: Any) -> Any:
+        """Predicted labels (n_rows,), in the labels' own dtype; same container as X, lazy for lazy input."""
+        check_is_fitted(self)
+        params = self._predict_params()._replace(classes=self.classes_)
+        return self._map(X, PREDICT_CLASS, params, self.classes_.dtype, None, "prediction")
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Accuracy, in one sweep."""
+        from daskml_core.metrics import accuracy_score
+
+        return float(accuracy_score(y, self.predict(X), sample_weight=sample_weight))
+
+
+class ProbabilityMixin:
+    """``predict_proba`` and ``predict_log_proba`` of a classifier with a probabilistic loss."""
+
+    _softmax = False
+
+    def _probability(self, X: Any, log: bool) -> Any:
+        check_is_fitted(self)
+        softmax = "softmax" if self._softmax and len(self.classes_) > 2 else "logistic"  # type: ignore[attr-defined]
+        params = self._predict_params()._replace(link=softmax, log=log)  # type: ignore[attr-defined]
+        n = len(self.classes_)  # type: ignore[attr-defined]
+        name = "log_probability" if log else "probability"
+        return self._map(X, PREDICT_PROBABILITY, params, np.float64, n, name, self.classes_)  # type: ignore[attr-defined]
+
+    def predict_proba(self, X: Any) -> Any:
+        """Class probabilities (n_rows, n_classes), columns in the order of ``classes_``; same container as X."""
+        return self._probability(X, log=False)
+
+    def predict_log_proba(self, X: Any) -> Any:
+        """Logarithms of the class probabilities (n_rows, n_classes), without going through the probabilities."""
+        return self._probability(X, log=True)

@@ -1,0 +1,197 @@
+"""From what the user passes to `fit` to what a solver needs: row-blocks, classes, weights; the checks on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import validate_data
+
+from daskml_core.data import is_lazy, load
+from daskml_core.data.blocks import RowBlocks
+from daskml_core.data.targets import (
+    LABEL_COUNTS,
+    TARGET_MOMENTS,
+    LabelCounts,
+    TargetMoments,
+    encode_labels,
+    merge_label_counts,
+    merge_target_moments,
+)
+from daskml_core.engine import count_rows, run_sweeps
+from daskml_core.sweep import Array, Sweep
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """A data set with what one sweep over its targets told."""
+
+    blocks: RowBlocks
+    sum_weight: float
+    target_fraction: float
+    """Bytes of the targets as a part of all bytes: what the sweep over them counts as."""
+    classes: Array | None = None
+    class_weight_sums: Array | None = None
+    moments: TargetMoments | None = None
+
+
+def _load(estimator: Any, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, **checks: Any) -> RowBlocks:
+    """Row-blocks of the user's data; in-memory input passes scikit-learn's own checks first."""
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
+        )
+    if not any(is_lazy(a) for a in (X, y)):
+        X, y = validate_data(estimator, X, y, accept_sparse=False, dtype=[np.float64, np.float32], **checks)
+        blocks = load(X, y, sample_weight, count_rows=count_rows)
+    else:
+        blocks = load(X, y, sample_weight, feature_dim=feature_dim, count_rows=count_rows)
+        set_features(estimator, blocks)
+    estimator._feature_dim = feature_dim
+    if blocks.n_features == 0:
+        raise ValueError(
+            f"Found array with 0 feature(s) (shape={(blocks.n_rows, 0)}) while a minimum of 1 is required."
+        )
+    return blocks
+
+
+def set_features(estimator: Any, blocks: RowBlocks) -> None:
+    """Record number and names of the features, as scikit-learn's `validate_data` does for arrays."""
+    estimator.n_features_in_ = blocks.n_features
+    if blocks.feature_names is not None:
+        estimator.feature_names_in_ = np.asarray(blocks.feature_names, dtype=object)
+    elif hasattr(estimator, "feature_names_in_"):
+        del estimator.feature_names_in_
+
+
+def _targets_only(blocks: RowBlocks) -> RowBlocks:
+    return replace(blocks, X=None)
+
+
+def _fraction(blocks: RowBlocks) -> float:
+    targets = [column for column in (blocks.y, blocks.weight) if column is not None]
+    if all(column.in_memory for column in targets):
+        return 0.0
+    total = sum(column.row_bytes for column in blocks.columns)
+    return sum(column.row_bytes for column in targets) / total
+
+
+def _require_weight(sum_weight: float) -> None:
+    if not sum_weight > 0:
+        raise ValueError(f"The sample weights sum to {sum_weight:g}; at least one must be positive.")
+
+
+def load_regression(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, *, multi_output: bool = False
+) -> TrainingSet:
+    """Data of a regressor: y numeric and finite, (rows,) or (rows, targets) where the model has several outputs."""
+    blocks = _load(estimator, X, y, sample_weight, feature_dim, multi_output=multi_output, y_numeric=True)
+    assert blocks.y is not None
+    if blocks.y.trailing and not multi_output:
+        if blocks.y.trailing != (1,):
+            raise ValueError(f"y should be a 1d array, got an array of shape (n_rows, {blocks.y.trailing[0]}) instead.")
+        blocks = replace(blocks, y=replace(blocks.y.map(np.ravel, dtype=blocks.y.dtype), trailing=()))
+        assert blocks.y is not None
+    if blocks.y.dtype.kind not in "fiub":
+        raise ValueError(f"y has dtype {blocks.y.dtype}; a regression needs numbers. Convert it, e.g. y.astype(float).")
+    if blocks.y.dtype != np.float64:
+        blocks = replace(blocks, y=_as_memory(blocks.y.map(_to_float64, dtype=np.float64), blocks.y))
+    (moments,) = run_sweeps(_targets_only(blocks), Sweep(TARGET_MOMENTS, None, merge_target_moments))
+    _require_weight(moments.sum_weight)
+    return TrainingSet(blocks, float(moments.sum_weight), _fraction(blocks), moments=moments)
+
+
+def _to_float64(y: Array) -> Array:
+    return y.astype(np.float64)
+
+
+def _as_memory(derived: Any, source: Any) -> Any:
+    """Converted columns of memory are still memory: nothing is read from a source for them."""
+    return replace(derived, in_memory=source.in_memory)
+
+
+def load_classification(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    class_weight: Mapping[Any, float] | str | None,
+    feature_dim: str | None,
+    classes: Array | None = None,
+) -> TrainingSet:
+    """Data of a classifier: labels of any kind, found in one sweep over y, encoded as 0..K-1 wherever y is read."""
+    blocks = _load(estimator, X, y, sample_weight, feature_dim)
+    assert blocks.y is not None
+    if not is_lazy(y) and not is_lazy(X):
+        check_classification_targets(np.ravel(y))
+    if blocks.y.trailing:
+        if blocks.y.trailing != (1,):
+            raise ValueError(f"y should be a 1d array, got an array of shape (n_rows, {blocks.y.trailing[0]}) instead.")
+        blocks = replace(blocks, y=replace(blocks.y.map(np.ravel, dtype=blocks.y.dtype), trailing=()))
+        assert blocks.y is not None
+    counts: LabelCounts
+    (counts,) = run_sweeps(_targets_only(blocks), Sweep(LABEL_COUNTS, None, merge_label_counts))
+    found = np.asarray(counts.classes)
+    _check_labels(found, counts)
+    if classes is None:
+        classes, sums = found, np.asarray(counts.weighted, dtype=np.float64)
+    else:
+        classes = np.asarray(classes)
+        unknown = np.setdiff1d(found, classes)
+        if len(unknown):
+            raise ValueError(f"y contains labels that are not in classes: {unknown.tolist()}; classes={classes.tolist()}.")
+        sums = np.zeros(len(classes))
+        sums[np.searchsorted(classes, found)] = counts.weighted
+    if len(classes) < 2:
+        raise ValueError(
+            f"This solver needs samples of at least 2 classes in the data, but the data contains only one class: {classes[0]!r}"
+        )
+    fraction = _fraction(blocks)
+    y_codes = _as_memory(blocks.y.map(encode_labels, classes, dtype=np.float64), blocks.y)
+    weight = blocks.weight
+    if class_weight is not None:
+        factors = class_factors(class_weight, classes, sums, counts)
+        codes = (y_codes,) if weight is None else (y_codes, weight)
+        derived = y_codes.map(_class_weights, factors, dtype=np.float64, others=codes[1:])
+        weight = replace(derived, in_memory=all(column.in_memory for column in codes), encoded_bytes=None)
+        sums = sums * factors
+    _require_weight(float(sums.sum()))
+    blocks = replace(blocks, y=y_codes, weight=weight)
+    return TrainingSet(blocks, float(sums.sum()), fraction, classes=classes, class_weight_sums=sums)
+
+
+def _check_labels(found: Array, counts: LabelCounts) -> None:
+    """Refuse real numbers as labels, before hundreds of thousands of classes are trained."""
+    if found.dtype.kind == "f" and len(found) and np.any(found != np.floor(found)):
+        raise ValueError(
+            f"Unknown label type: continuous. y holds real numbers such as {found[found != np.floor(found)][0]}; "
+            "a classifier needs discrete labels."
+        )
+
+
+def _class_weights(codes: Array, *rest: Any) -> Array:
+    """``class factor * sample weight`` of each row."""
+    *weights, factors = rest
+    values = np.asarray(factors[codes.astype(np.intp)])
+    return values * weights[0] if weights else values
+
+
+def class_factors(
+    class_weight: Mapping[Any, float] | str, classes: Array, sums: Array, counts: LabelCounts
+) -> Array:
+    """Weight of each class; "balanced" is ``n / (K * n_class)`` of the weighted rows, as scikit-learn."""
+    if isinstance(class_weight, str):
+        if class_weight != "balanced":
+            raise ValueError(f'class_weight must be a dict, "balanced" or None, got {class_weight!r}.')
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.where(sums > 0, sums.sum() / (len(classes) * sums), 0.0))
+    unknown = [label for label in class_weight if label not in classes.tolist()]
+    if unknown:
+        raise ValueError(f"The classes, {unknown}, are not in class_weight: y has the classes {classes.tolist()}.")
+    factors = np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])
+    if (factors < 0).any():
+        raise ValueError(f"class_weight must not be negative, got {dict(class_weight)}.")
+    return factors

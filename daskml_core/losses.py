@@ -1,0 +1,190 @@
+"""Pointwise losses: value, residual (derivative in the linear predictor) and curvature.
+
+Conventions
+-----------
+Z  (rows, n_outputs * n_models) linear predictors, float32 or float64; a model's outputs are neighbours
+y  (rows,) encoded target: {0, 1} for two classes, 0..K-1 for K classes, numbers for regression
+s  (rows, n_models) or (rows, 1) weights in float64, or ``None``
+R  like Z: ``s * d loss / d z``, in Z's dtype
+h  (rows, n_models): ``s * d2 loss / d z2`` for losses with one output
+
+Values are summed over rows in float64, one sum a model.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numba
+import numpy as np
+
+from daskml_core.sweep import Array
+
+_NO_WEIGHT = np.ones((0, 0))
+
+
+@numba.njit(cache=True, nogil=True)
+def _logistic(Z: Any, E: Any, y: Any, s: Any, R: Any, value: Any) -> None:  # pragma: no cover - compiled
+    """Log-loss from ``E = exp(-|Z|)``: the sum of log(1 + e) is the log of a product, taken once every 256 rows.
+
+    A product of 256 factors between 1 and 2 stays below 2**256, far from overflow, and one multiplication is several
+    times cheaper than one logarithm.
+    """
+    n, m = Z.shape
+    weighted = s.shape[0] > 0
+    shared = s.shape[1] == 1
+    product = np.ones(m)
+    linear = np.zeros(m)
+    for i in range(n):
+        t = y[i]
+        for j in range(m):
+            z = Z[i, j]
+            e = E[i, j]
+            p = 1.0 / (1.0 + e)
+            if z < 0:
+                p = e * p
+            tail = max(z, 0.0) - t * z
+            if weighted:
+                c = s[i, 0] if shared else s[i, j]
+                R[i, j] = c * (p - t)
+                linear[j] += c * (tail + math.log1p(e))
+            else:
+                R[i, j] = p - t
+                linear[j] += tail
+                product[j] *= 1.0 + e
+        if i % 256 == 255 and not weighted:
+            for j in range(m):
+                linear[j] += math.log(product[j])
+                product[j] = 1.0
+    for j in range(m):
+        value[j] += linear[j] + math.log(product[j])
+
+
+class Loss:
+    """A pointwise loss; subclasses are frozen and comparable, so that equal requests can be stacked."""
+
+    name: str
+    n_outputs: int = 1
+    curvature_bound: float | None = None
+    """Largest second derivative, where there is one."""
+
+    def evaluate(self, Z: Array, y: Array, s: Array | None) -> tuple[Array, Array]:
+        """Summed value a model (n_models,), and residuals R."""
+        raise NotImplementedError
+
+    def value(self, Z: Array, y: Array, s: Array | None) -> Array:
+        """Summed value a model, where residuals are not needed."""
+        return self.evaluate(Z, y, s)[0]
+
+    def curvature(self, Z: Array, y: Array, s: Array | None) -> Array:
+        """Second derivatives h."""
+        raise NotImplementedError
+
+
+def _summed(values: Array, s: Array | None) -> Array:
+    total = values if s is None else values * s
+    return np.asarray(total.sum(axis=0, dtype=np.float64))
+
+
+def _weighted(values: Array, s: Array | None, dtype: Any) -> Array:
+    return np.asarray(values if s is None else values * s, dtype=dtype)
+
+
+@dataclass(frozen=True)
+class HalfLogistic(Loss):
+    """Log-loss of two classes: ``log(1 + exp(z)) - y z`` with y in {0, 1}."""
+
+    name: str = "logistic"
+    curvature_bound: float | None = 0.25
+
+    def evaluate(self, Z: Array, y: Array, s: Array | None) -> tuple[Array, Array]:
+        E = np.abs(Z)
+        np.negative(E, out=E)
+        np.exp(E, out=E)
+        R = np.empty_like(Z)
+        value = np.zeros(Z.shape[1])
+        _logistic(Z, E, y, _NO_WEIGHT if s is None else s, R, value)
+        return value, R
+
+    def curvature(self, Z: Array, y: Array, s: Array | None) -> Array:
+        E = np.exp(-np.abs(Z))
+        return _weighted(E / np.square(1 + E), s, Z.dtype)
+
+
+@dataclass(frozen=True)
+class Multinomial(Loss):
+    """Cross-entropy of K classes: ``logsumexp(z) - z[y]``; the symmetric parametrisation with K outputs."""
+
+    n_outputs: int = 3
+    name: str = "multinomial"
+    curvature_bound: float | None = 0.5
+
+    def probabilities(self, Z: Array) -> tuple[Array, Array]:
+        """Class probabilities (rows, n_models, K) and log of the normaliser (rows, n_models)."""
+        Z3 = Z.reshape(len(Z), -1, self.n_outputs)
+        top = Z3.max(axis=2, keepdims=True) if len(Z) else Z3[:, :, :1]
+        P = np.exp(Z3 - top)
+        total = P.sum(axis=2, keepdims=True)
+        P /= total
+        return P, (np.log(total) + top)[:, :, 0]
+
+    def evaluate(self, Z: Array, y: Array, s: Array | None) -> tuple[Array, Array]:
+        rows = np.arange(len(Z))
+        labels = y.astype(np.intp)
+        P, norm = self.probabilities(Z)
+        own = Z.reshape(P.shape)[rows, :, labels]
+        P[rows, :, labels] -= 1
+        if s is not None:
+            P *= s[:, :, None]
+        return _summed(norm.astype(np.float64) - own, s), np.ascontiguousarray(P.reshape(Z.shape), dtype=Z.dtype)
+
+
+@dataclass(frozen=True)
+class HalfSquared(Loss):
+    """Half the squared error, ``(z - y)**2 / 2``."""
+
+    name: str = "squared"
+    curvature_bound: float | None = 1.0
+
+    def evaluate(self, Z: Array, y: Array, s: Array | None) -> tuple[Array, Array]:
+        D = Z - y[:, None]
+        return _summed(np.square(D, dtype=np.float64) / 2, s), _weighted(D, s, Z.dtype)
+
+    def curvature(self, Z: Array, y: Array, s: Array | None) -> Array:
+        return _weighted(np.ones_like(Z), s, Z.dtype)
+
+
+@dataclass(frozen=True)
+class HalfPoisson(Loss):
+    """Half the Poisson deviance with log link, up to a constant of y: ``exp(z) - y z``."""
+
+    name: str = "poisson"
+
+    def evaluate(self, Z: Array, y: Array, s: Array | None) -> tuple[Array, Array]:
+        with np.errstate(over="ignore"):  # an overflow is an infinite loss: the line search steps back
+            mean = np.exp(Z.astype(np.float64))
+        t = y[:, None]
+        return _summed(mean - t * Z, s), _weighted(mean - t, s, Z.dtype)
+
+    def curvature(self, Z: Array, y: Array, s: Array | None) -> Array:
+        with np.errstate(over="ignore"):
+            return _weighted(np.exp(Z.astype(np.float64)), s, Z.dtype)
+
+
+@dataclass(frozen=True)
+class SquaredHinge(Loss):
+    """Squared hinge, ``max(0, 1 - t z)**2`` with t = 2 y - 1."""
+
+    name: str = "squared-hinge"
+    curvature_bound: float | None = 2.0
+
+    def evaluate(self, Z: Array, y: Array, s: Array | None) -> tuple[Array, Array]:
+        t = (2 * y - 1)[:, None].astype(Z.dtype)
+        slack = np.maximum(1 - t * Z, 0)
+        return _summed(np.square(slack, dtype=np.float64), s), _weighted(-2 * t * slack, s, Z.dtype)
+
+    def curvature(self, Z: Array, y: Array, s: Array | None) -> Array:
+        t = (2 * y - 1)[:, None].astype(Z.dtype)
+        return _weighted(2.0 * (t * Z < 1), s, Z.dtype)

@@ -1,0 +1,199 @@
+"""Objectives: a loss, a penalty and an intercept, turned into sweeps.
+
+The objective of a linear model is scikit-learn's, divided by the total weight::
+
+    F(theta) = sum_i s_i loss(y_i, x_i W + b) / sum_i s_i + l2 / 2 |W|**2 + l1 |W|_1
+
+theta is the flat vector ``[W; b].ravel()`` of length (d + fit_intercept) * K, in C order: the K outputs of a feature are
+neighbours, the intercepts come last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from daskml_core.kernels.huber import HUBER_LOSS, HuberParams, HuberPartial
+from daskml_core.kernels.linear import LINEAR_LOSS, SECOND_MOMENTS, FoldMask, LinearParams, LinearPartial
+from daskml_core.losses import Loss
+from daskml_core.penalties import ElasticNetPenalty
+from daskml_core.sweep import Array, Sweep
+
+Asks = Generator[Any, Any, Any]
+
+
+class Evaluation(NamedTuple):
+    """The objective's smooth part at one point: loss and l2; ``value`` includes the l1 part."""
+
+    value: float
+    grad: Array | None
+    hess: Array | None
+
+
+class Objective(Protocol):
+    """What solvers need to know of an objective. The methods are generators that yield sweeps: ``yield from`` them."""
+
+    penalty: ElasticNetPenalty
+
+    @property
+    def size(self) -> int: ...
+
+    def evaluate(self, theta: Array, order: int = 1) -> Asks:
+        """One `Evaluation`, in one sweep."""
+        ...
+
+    def evaluate_many(self, thetas: Sequence[Array], order: int = 0) -> Asks:
+        """A list of `Evaluation`, in one sweep."""
+        ...
+
+    def penalised(self) -> Array:
+        """Mask of the parameters that the penalty acts on."""
+        ...
+
+    def curvature_diagonal(self, theta: Array) -> Asks:
+        """``(Evaluation at theta, positive diagonal that bounds the Hessian's)``, in one sweep."""
+        ...
+
+
+@dataclass(frozen=True)
+class LinearObjective:
+    """Mean loss of a linear model plus an elastic-net penalty."""
+
+    loss: Loss
+    penalty: ElasticNetPenalty
+    n_features: int
+    sum_weight: float
+    fit_intercept: bool = True
+    folds: FoldMask | None = None
+
+    @property
+    def n_outputs(self) -> int:
+        return self.loss.n_outputs
+
+    @property
+    def size(self) -> int:
+        return (self.n_features + self.fit_intercept) * self.n_outputs
+
+    def penalised(self) -> Array:
+        mask = np.ones(self.size, dtype=bool)
+        mask[self.n_features * self.n_outputs :] = False
+        return mask
+
+    def unpack(self, theta: Array) -> tuple[Array, Array]:
+        """W (d, K) and b (K,) of a flat theta."""
+        table = theta.reshape(-1, self.n_outputs)
+        if self.fit_intercept:
+            return table[:-1], table[-1]
+        return table, np.zeros(self.n_outputs)
+
+    def pack(self, W: Array, b: Array) -> Array:
+        """Flat theta of W (d, K) and b (K,)."""
+        return np.vstack([W, b[None, :]]).ravel() if self.fit_intercept else np.ascontiguousarray(W).ravel()
+
+    def canonical(self, theta: Array) -> Array:
+        """The same model in its symmetric form: softmax does not notice what all classes have in common.
+
+        Without a penalty that also holds for the coefficients; scikit-learn's solvers end up there as well, since
+        their gradients sum to zero over classes.
+        """
+        if self.n_outputs == 1:
+            return theta
+        W, b = self.unpack(theta)
+        if self.penalty.l1 == 0 and self.penalty.l2 == 0:
+            W = W - W.mean(axis=1, keepdims=True)
+        return self.pack(W, b - b.mean())
+
+    def params(self, thetas: Sequence[Array], order: int) -> LinearParams:
+        """Kernel parameters for several points at once: they are so many models."""
+        parts = [self.unpack(theta) for theta in thetas]
+        W = np.hstack([w for w, _ in parts])
+        b = np.concatenate([c for _, c in parts])
+        folds = None
+        if self.folds is not None:
+            folds = self.folds._replace(held_out=np.repeat(self.folds.held_out, len(thetas)))
+        return LinearParams(W, b, self.loss, order, folds)
+
+    def finish(self, theta: Array, partial: LinearPartial, model: int, order: int) -> Evaluation:
+        """Sums over rows become the mean, and the penalty is added."""
+        K, d = self.n_outputs, self.n_features
+        W, _ = self.unpack(theta)
+        value = float(partial.value[model]) / self.sum_weight + self.penalty.value(W)
+        grad = hess = None
+        if order:
+            assert partial.grad_W is not None and partial.grad_b is not None
+            columns = slice(model * K, (model + 1) * K)
+            gW = partial.grad_W[:, columns] / self.sum_weight + self.penalty.l2 * W
+            grad = self.pack(gW, partial.grad_b[columns] / self.sum_weight)
+        if order > 1:
+            assert partial.hess is not None
+            hess = partial.hess[model, : self.size, : self.size] / self.sum_weight
+            hess[np.arange(d * K), np.arange(d * K)] += self.penalty.l2
+        return Evaluation(value, grad, hess)
+
+    def evaluate(self, theta: Array, order: int = 1) -> Asks:
+        partial = yield Sweep(LINEAR_LOSS, self.params([theta], order))
+        return self.finish(theta, partial, 0, order)
+
+    def evaluate_many(self, thetas: Sequence[Array], order: int = 0) -> Asks:
+        partial = yield Sweep(LINEAR_LOSS, self.params(thetas, order))
+        return [self.finish(theta, partial, j, order) for j, theta in enumerate(thetas)]
+
+    def curvature_diagonal(self, theta: Array) -> Asks:
+        # One conversation with the data gives the gradient and the features' scale together.
+        partial, moments = yield (Sweep(LINEAR_LOSS, self.params([theta], 1)), Sweep(SECOND_MOMENTS))
+        bound = self.loss.curvature_bound or 1.0
+        scale = bound * moments.squares / self.sum_weight + self.penalty.l2
+        scale[scale <= 0] = bound
+        table = np.repeat(scale[:, None], self.n_outputs, axis=1)
+        return self.finish(theta, partial, 0, 1), self.pack(table, np.full(self.n_outputs, bound))
+
+
+@dataclass(frozen=True)
+class HuberObjective:
+    """Huber's regression with scale; theta is ``[w; b; sigma]`` (d + 2,), and the mean loss plus ``l2 / 2 |w|**2``."""
+
+    penalty: ElasticNetPenalty
+    n_features: int
+    sum_weight: float
+    epsilon: float
+    fit_intercept: bool = True
+
+    @property
+    def size(self) -> int:
+        return self.n_features + 2
+
+    def penalised(self) -> Array:
+        mask = np.ones(self.size, dtype=bool)
+        mask[-2:] = False
+        return mask
+
+    def evaluate(self, theta: Array, order: int = 1) -> Asks:
+        return (yield from self.evaluate_many([theta], order))[0]
+
+    def evaluate_many(self, thetas: Sequence[Array], order: int = 0) -> Asks:
+        params = HuberParams(np.column_stack(thetas), self.epsilon, self.fit_intercept, order)
+        partial: HuberPartial = yield Sweep(HUBER_LOSS, params)
+        d, l2 = self.n_features, self.penalty.l2
+        evaluations = []
+        for j, theta in enumerate(thetas):
+            value = float(partial.value[j]) / self.sum_weight + self.penalty.smooth_value(theta[:d])
+            # Outside of sigma > 0 the objective is infinite: the line search steps back into the domain.
+            value = value if theta[-1] > 0 else np.inf
+            grad = partial.grad[:, j] / self.sum_weight
+            grad[:d] += l2 * theta[:d]
+            hess = None
+            if partial.hess is not None:
+                hess = partial.hess[j] / self.sum_weight
+                hess[np.arange(d), np.arange(d)] += l2
+            evaluations.append(Evaluation(value, grad if order else None, hess))
+        return evaluations
+
+    def curvature_diagonal(self, theta: Array) -> Asks:
+        first: Evaluation = yield from self.evaluate(theta, order=2)
+        assert first.hess is not None
+        diagonal = np.diagonal(first.hess).copy()
+        diagonal[diagonal <= 0] = 1.0
+        return first, diagonal
