@@ -109,7 +109,7 @@ class Engine:
         width = blocks.n_features * blocks.dtype.itemsize
         width += sum(column.row_bytes for column in (blocks.y, blocks.weight) if column is not None)
         n_bytes = sum(blocks.lengths[lo:stop]) * width
-        span = tasks.SpanRecipe(recipes, blocks.dtype, n_bytes)
+        span = tasks.SpanRecipe(recipes, blocks.dtype, n_bytes, blocks.feature_names)
         return _Span(lo, stop, span, {key: futures[key] for key in needs}, resident=False)
 
     def _mark_resident(self) -> None:

@@ -32,6 +32,7 @@ class SpanRecipe:
     blocks: tuple[BlockRecipe, ...]
     dtype: np.dtype[Any]
     bytes: int
+    names: tuple[str, ...] | None = None
 
 
 class SpanData(NamedTuple):
@@ -63,18 +64,21 @@ def identity(value: Any) -> Any:
     return value
 
 
-def _read(recipe: BlockRecipe, dtype: np.dtype[Any], values: Mapping[Any, Any], check: bool) -> Block:
-    return read_block(recipe.recipes, values, dtype, recipe.index, recipe.start, recipe.n_rows, check=check)
+def _read(span: SpanRecipe, position: int, values: Mapping[Any, Any], check: bool) -> Block:
+    recipe = span.blocks[position]
+    place = (recipe.index, recipe.start, recipe.n_rows)
+    return read_block(recipe.recipes, values, span.dtype, *place, check=check, names=span.names)
 
 
 def _own(block: Block) -> Block:
     """The block in memory of its own: a view would keep a whole source chunk alive while the span is resident."""
-    return block._replace(**{name: np.array(a) for name in ("X", "y", "weight") if (a := getattr(block, name)) is not None and a.base is not None})
+    views = {name: a for name in ("X", "y", "weight") if (a := getattr(block, name)) is not None and a.base is not None}
+    return block._replace(**{name: np.array(a) for name, a in views.items()})
 
 
 def load_span(span: SpanRecipe, values: Mapping[Any, Any], check: bool) -> SpanData:
     """Read every block of a span, to stay in memory."""
-    return SpanData(tuple(_own(_read(recipe, span.dtype, values, check)) for recipe in span.blocks))
+    return SpanData(tuple(_own(_read(span, i, values, check)) for i in range(len(span.blocks))))
 
 
 def _aligned(block: Block) -> Block:
@@ -98,7 +102,7 @@ class _SpanReader:
         if isinstance(self.span, SpanData):
             return _aligned(self.span.blocks[position])
         start = time.perf_counter()
-        block = _read(self.span.blocks[position], self.span.dtype, self.values, self.check)
+        block = _read(self.span, position, self.values, self.check)
         self.read_s += time.perf_counter() - start
         self.bytes_read += sum(a.nbytes for a in (block.X, block.y, block.weight) if a is not None)
         return block

@@ -1,0 +1,162 @@
+"""Loading: whatever the user has becomes a `RowBlocks`, without reading more than the lengths that are not known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from daskml_core.data.blocks import BlockedArray, RowBlocks, cut
+from daskml_core.data.from_numpy import from_numpy
+from daskml_core.data.read import compute_dtype
+from daskml_core.errors import UnsupportedDataError
+
+
+def _package(value: Any) -> str:
+    return type(value).__module__.split(".")[0]
+
+
+def is_lazy(value: Any) -> bool:
+    """Whether a container is one of Dask's, zarr's or xarray's, to be taken as it is and never through NumPy.
+
+    >>> is_lazy([1, 2, 3])
+    False
+    """
+    return _package(value) in ("dask", "zarr", "xarray")
+
+
+def _kind(value: Any) -> str:
+    package, name = _package(value), type(value).__name__
+    if package == "dask":
+        return "dask array" if hasattr(value, "numblocks") else "dask dataframe"
+    if package == "zarr":
+        if not hasattr(value, "chunks"):
+            raise UnsupportedDataError(f"A zarr {name} is no array. Pass one of its arrays, e.g. group['X'].")
+        return "zarr"
+    if package == "xarray":
+        return "dataset" if hasattr(value, "data_vars") else "dataarray"
+    if package == "pandas":
+        return "pandas"
+    if package in ("scipy", "sparse"):
+        raise UnsupportedDataError(
+            f"Sparse input ({name}) is not supported yet. Make it dense, e.g. X.toarray(), or a Dask array of dense "
+            "blocks."
+        )
+    return "numpy"
+
+
+def _blocked(value: Any, feature_dim: str | None) -> tuple[BlockedArray, tuple[str, ...] | None]:
+    kind = _kind(value)
+    if kind == "dask array":
+        from daskml_core.data.from_dask import from_dask
+
+        return from_dask(value), None
+    if kind == "zarr":
+        from daskml_core.data.from_zarr import from_zarr
+
+        return from_zarr(value), None
+    if kind in ("pandas", "dask dataframe"):
+        from daskml_core.data import from_dataframe
+
+        convert = from_dataframe.from_pandas if kind == "pandas" else from_dataframe.from_dask_dataframe
+        return convert(value), from_dataframe.column_names(value) if value.ndim == 2 else None
+    if kind in ("dataarray", "dataset"):
+        from daskml_core.data import from_xarray
+        from daskml_core.data.from_dask import from_dask
+
+        if kind == "dataset":
+            return from_xarray.from_dataset(value, lambda a: _blocked(a, None)[0], cut)
+        return from_xarray.from_dataarray(value, feature_dim, from_dask, from_numpy)
+    return from_numpy(np.asarray(value)), None
+
+
+def as_blocked(X: Any, *, feature_dim: str | None = None) -> tuple[BlockedArray, tuple[str, ...] | None]:
+    """Row-blocks of a matrix, and its features' names where it has any; nothing is read.
+
+    Raises
+    ------
+    ValueError : X is not two-dimensional.
+    UnsupportedDataError : sparse or object data.
+    """
+    ndim = getattr(X, "ndim", None)
+    if ndim is not None and ndim != 2 and _kind(X) not in ("dataarray", "dataset"):
+        raise ValueError(
+            f"Expected 2D array, got {ndim}D array instead. Reshape your data: X.reshape(-1, 1) for a single feature, "
+            "X.reshape(1, -1) for a single sample."
+        )
+    column, names = _blocked(X, feature_dim)
+    if len(column.trailing) != 1:
+        raise ValueError(
+            f"Expected 2D array, got {len(column.trailing) + 1}D array instead. Reshape your data: X.reshape(-1, 1) "
+            "for a single feature."
+        )
+    compute_dtype(column.dtype)
+    return column, names
+
+
+def as_column(y: Any, what: str = "y") -> BlockedArray:
+    """Row-blocks of a target or of weights; nothing is read."""
+    if _kind(y) == "numpy" and np.ndim(y) == 0:
+        raise ValueError(f"{what} should be a 1d array, got a scalar: {y!r}.")
+    if _kind(y) == "dask dataframe" and y.ndim == 2:
+        return _blocked(y, None)[0]
+    if _kind(y) == "dataarray" and y.ndim == 2:
+        from daskml_core.data.from_dask import from_dask
+
+        return from_dask(y.data) if y.chunks is not None else from_numpy(y.values)
+    column, _ = _blocked(y, None)
+    if len(column.trailing) > 1:
+        raise ValueError(f"{what} should be a 1d array, got an array of {len(column.trailing) + 1} dimensions instead.")
+    return column
+
+
+def load(
+    X: Any,
+    y: Any = None,
+    sample_weight: Any = None,
+    *,
+    feature_dim: str | None = None,
+    count_rows: Callable[[BlockedArray], BlockedArray],
+) -> RowBlocks:
+    """The data set of a fit.
+
+    Parameters
+    ----------
+    X : array-like (n_rows, n_features); NumPy, dask.array, zarr.Array, DataArray, Dataset, pandas or Dask DataFrame.
+    y, sample_weight : array-likes (n_rows,) in any of these, cut at X's rows wherever they are read.
+    feature_dim : name of a DataArray's feature dimension, where it cannot be told.
+    count_rows : fills in lengths that the source does not know; the engine's does it in one sweep.
+
+    Raises
+    ------
+    ValueError : numbers of rows that differ, no rows, wrong dimensions.
+    UnsupportedDataError : sparse or object data.
+    """
+    matrix, names = as_blocked(X, feature_dim=feature_dim)
+    if not matrix.known:
+        matrix = count_rows(matrix)
+    if matrix.n_rows == 0:
+        raise ValueError(
+            f"Found array with 0 sample(s) (shape=(0, {matrix.trailing[0]})) while a minimum of 1 is required."
+        )
+    lengths = tuple(int(n) for n in matrix.lengths if n is not None)
+    columns = []
+    for value, what in ((y, "y"), (sample_weight, "sample_weight")):
+        if value is None:
+            columns.append(None)
+            continue
+        if what == "sample_weight" and _kind(value) == "numpy" and np.ndim(value) == 0:
+            value = np.full(matrix.n_rows, float(value))
+        column = as_column(value, what)
+        if what == "sample_weight" and column.trailing:
+            raise ValueError(f"Sample weights must be 1D array or scalar, got {len(column.trailing) + 1} dimensions.")
+        if not column.known:
+            column = count_rows(column)
+        if column.n_rows != matrix.n_rows:
+            raise ValueError(
+                f"Found input variables with inconsistent numbers of samples: X has {matrix.n_rows}, "
+                f"{what} has {column.n_rows}."
+            )
+        columns.append(cut(column, lengths))
+    return RowBlocks(matrix, columns[0], columns[1], lengths, compute_dtype(matrix.dtype), names)

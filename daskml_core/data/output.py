@@ -1,0 +1,137 @@
+"""Row-wise results in the user's own kind of container, lazy where the input was lazy."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from daskml_core.data.blocks import BlockedArray, Recipe
+from daskml_core.data.load import as_blocked, is_lazy
+from daskml_core.data.read import compute_dtype, read_block
+from daskml_core.sweep import Array, RowMap
+
+Columns = tuple[str, Any]
+"""Name of the output's second dimension, and its labels (or ``None``)."""
+
+
+def _apply(
+    recipe: Recipe, row_map: RowMap, dtype: Any, index: int, start: int, names: Any, futures: dict[Any, Any] | None = None
+) -> Array:
+    """One output block."""
+    block = read_block((recipe, None, None), futures or {}, dtype, index, start, -1, check=True, names=names)
+    return _run(row_map, block)
+
+
+def _run(row_map: RowMap, block: Any) -> Array:
+    from daskml_core.engine.blas import single_threaded_blas
+
+    with single_threaded_blas():
+        rows = row_map.kernel(block, row_map.params)
+    return np.asarray(rows, dtype=row_map.dtype)
+
+
+def map_rows(
+    X: Any, row_map: RowMap, *, feature_dim: str | None = None, columns: Columns | None = None, name: str | None = None
+) -> Any:
+    """The kernel's row for each row of X.
+
+    Returns
+    -------
+    NumPy for NumPy, lists and pandas, computed now; a lazy Dask array for Dask and zarr, with X's row chunks; a
+    DataArray for xarray, with the sample dimension's coordinates, lazy where X is.
+
+    Raises
+    ------
+    ValueError : NaN or infinity in X, naming block and row; for lazy input when the result is computed.
+    """
+    column, names = as_blocked(X, feature_dim=feature_dim)
+    lazy = is_lazy(X) and getattr(X, "chunks", True) is not None
+    if type(X).__module__.split(".")[0] == "xarray":
+        return _map_xarray(X, column, names, row_map, feature_dim, columns, name)
+    return _lazy(column, row_map, names) if lazy else _computed(column, row_map, names)
+
+
+def _computed(column: BlockedArray, row_map: RowMap, names: Any) -> Array:
+    dtype = compute_dtype(column.dtype)
+    lengths = [length or 0 for length in column.lengths]
+    starts = np.concatenate([[0], np.cumsum(lengths)]).tolist()
+    calls = [
+        functools.partial(_apply, recipe, row_map, dtype, i, starts[i], names)
+        for i, recipe in enumerate(column.recipes)
+    ]
+    if len(calls) == 1:
+        return calls[0]()
+    import dask
+
+    graph = {(row_map.kernel.task_name(row_map.params), i): (call,) for i, call in enumerate(calls)}
+    return np.concatenate(dask.threaded.get(graph, list(graph)))
+
+
+def _lazy(column: BlockedArray, row_map: RowMap, names: Any) -> Any:
+    """A Dask array with one block a row-block of X; the parameters travel once, as a task of their own."""
+    import dask
+    import dask.array as da
+
+    dtype = compute_dtype(column.dtype)
+    task = row_map.kernel.task_name(row_map.params)
+    shared = dask.delayed(row_map, pure=False)
+    width = () if row_map.n_columns is None else (row_map.n_columns,)
+    known = column.known
+    starts = np.concatenate([[0], np.cumsum([n or 0 for n in column.lengths])]).tolist()
+    parts = []
+    for i, (recipe, length) in enumerate(zip(column.recipes, column.lengths, strict=True)):
+        futures = {key: column.futures[key] for key in recipe.needs}
+        place = starts[i] if known else 0
+        block = dask.delayed(_apply, pure=False)(
+            _Opaque(recipe), shared, dtype, i, place, names, futures, dask_key_name=(f"{task}-{_token(shared)}", i)
+        )
+        rows = np.nan if length is None else length
+        parts.append(da.from_delayed(block, shape=(rows, *width), dtype=row_map.dtype))
+    return da.concatenate(parts, axis=0, allow_unknown_chunksizes=not known)
+
+
+class _Opaque:
+    """A recipe that Dask must not look into: its graph is run inside the task."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self.recipe = recipe
+
+    def read(self, values: Any) -> Array:
+        return self.recipe.read(values)
+
+
+def _token(delayed: Any) -> str:
+    return str(delayed.key).rsplit("-", 1)[-1].replace("-", "")
+
+
+def _map_xarray(
+    X: Any,
+    column: BlockedArray,
+    names: Any,
+    row_map: RowMap,
+    feature_dim: str | None,
+    columns: Columns | None,
+    name: str | None,
+) -> Any:
+    import xarray as xr
+
+    from daskml_core.data.from_xarray import dataset_dim, find_feature_dim
+
+    if hasattr(X, "data_vars"):
+        dim = dataset_dim(X)
+        lazy = any(array.chunks is not None for array in X.data_vars.values())
+    else:
+        features = find_feature_dim(X, feature_dim)
+        dim = next(str(d) for d in X.dims if d != features)
+        lazy = X.chunks is not None
+    values = _lazy(column, row_map, names) if lazy else _computed(column, row_map, names)
+    coords = {key: coord for key, coord in X.coords.items() if set(coord.dims) <= {dim}}
+    dims = [dim]
+    if row_map.n_columns is not None:
+        other, labels = columns or ("output", None)
+        dims.append(other)
+        if labels is not None:
+            coords[other] = labels
+    return xr.DataArray(values, dims=dims, coords=coords, name=name)

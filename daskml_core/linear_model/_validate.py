@@ -1,0 +1,47 @@
+"""Checks of single parameters, with messages that say what was given."""
+
+from __future__ import annotations
+
+import numbers
+from typing import Any
+
+import numpy as np
+
+
+def positive(name: str, value: Any) -> float:
+    """A finite number above zero."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < value < np.inf:
+        raise ValueError(f"{name} must be a positive number, got {value!r}.")
+    return float(value)
+
+
+def non_negative(name: str, value: Any) -> float:
+    """A finite number not below zero."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= value < np.inf:
+        raise ValueError(f"{name} must be a non-negative number, got {value!r}.")
+    return float(value)
+
+
+def unit_interval(name: str, value: Any) -> float:
+    """A number between 0 and 1."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise ValueError(f"{name} must be between 0 and 1, got {value!r}.")
+    return float(value)
+
+
+def random_seed(random_state: Any) -> int:
+    """A seed for the per-block generators.
+
+    ``None`` is a fixed seed: a fit that nobody asked to be random gives the same bits each time.
+    """
+    if random_state is None:
+        return 0
+    if isinstance(random_state, numbers.Integral):
+        if random_state < 0:
+            raise ValueError(f"random_state must not be negative, got {random_state}.")
+        return int(random_state)
+    if isinstance(random_state, np.random.RandomState):
+        return int(random_state.randint(np.iinfo(np.int32).max))
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(np.iinfo(np.int32).max))
+    raise ValueError(f"random_state must be an integer, a generator or None, got {random_state!r}.")
