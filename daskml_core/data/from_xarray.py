@@ -45,7 +45,10 @@ def feature_labels(array: Any, dim: str) -> tuple[str, ...] | None:
 
 
 def from_dataarray(
-    array: Any, feature_dim: str | None, from_lazy: Callable[..., BlockedArray], from_memory: Callable[[Array], BlockedArray]
+    array: Any,
+    feature_dim: str | None,
+    from_lazy: Callable[..., BlockedArray],
+    from_memory: Callable[[Array], BlockedArray],
 ) -> tuple[BlockedArray, tuple[str, ...] | None]:
     """Row-blocks of a DataArray, features first or last, and the features' names."""
     if array.ndim == 1:

@@ -46,7 +46,9 @@ def from_zarr(array: Any, *, transposed: bool = False) -> BlockedArray:
     recipes = tuple(ZarrRows(array, lo, min(lo + rows, n_rows), transposed) for lo in bounds)
     lengths = tuple(recipe.stop - recipe.start for recipe in recipes)
     # Feature chunks reach beyond the array's edge: decoding takes whole chunks.
-    width = math.prod(-(-n // c) * c for axis, (n, c) in enumerate(zip(array.shape, array.chunks, strict=True)) if axis != rows_axis)
+    width = math.prod(
+        -(-n // c) * c for axis, (n, c) in enumerate(zip(array.shape, array.chunks, strict=True)) if axis != rows_axis
+    )
     return BlockedArray(
         recipes=recipes,
         lengths=lengths,

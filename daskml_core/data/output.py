@@ -17,7 +17,13 @@ Columns = tuple[str, Any]
 
 
 def _apply(
-    recipe: Recipe, row_map: RowMap, dtype: Any, index: int, start: int, names: Any, futures: dict[Any, Any] | None = None
+    recipe: Recipe,
+    row_map: RowMap,
+    dtype: Any,
+    index: int,
+    start: int,
+    names: Any,
+    futures: dict[Any, Any] | None = None,
 ) -> Array:
     """One output block."""
     block = read_block((recipe, None, None), futures or {}, dtype, index, start, -1, check=True, names=names)

@@ -100,9 +100,7 @@ def _prepared(rows: Array, what: str, dtype: np.dtype[Any]) -> Array:
     return np.require(rows, requirements=["C", "A"])
 
 
-def _refuse_not_finite(
-    rows: Array | None, what: str, index: int, start: int, names: tuple[str, ...] | None
-) -> None:
+def _refuse_not_finite(rows: Array | None, what: str, index: int, start: int, names: tuple[str, ...] | None) -> None:
     if rows is None or rows.dtype.kind != "f":
         return
     wide = rows.astype(np.float32) if rows.dtype == np.float16 else rows

@@ -246,5 +246,3 @@ def active_executor() -> Executor:
         return Workers(default_client())
     except ValueError:
         return Threads()
-
-

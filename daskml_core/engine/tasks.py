@@ -108,9 +108,7 @@ class _SpanReader:
         return block
 
 
-def run_span(
-    requests: Requests, span: SpanRecipe | SpanData, values: Mapping[Any, Any], check: bool
-) -> Answer:
+def run_span(requests: Requests, span: SpanRecipe | SpanData, values: Mapping[Any, Any], check: bool) -> Answer:
     """Run the kernels on every block of the span and reduce along the tree; each block is read once for all of them."""
     start = time.perf_counter()
     reader = _SpanReader(span, values, check)
@@ -118,9 +116,7 @@ def run_span(
     def partials() -> Any:
         for position in range(len(span.blocks)):
             block = reader.block(position)
-            yield tuple(
-                kernel(block, params) for kernel, params in zip(requests.kernels, requests.params, strict=True)
-            )
+            yield tuple(kernel(block, params) for kernel, params in zip(requests.kernels, requests.params, strict=True))
 
     def combine(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(f(x, y) for f, x, y in zip(requests.combines, a, b, strict=True))

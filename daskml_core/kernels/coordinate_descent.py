@@ -53,5 +53,13 @@ def minimise_quadratic(
     coordinate in the last pass.
     """
     w = np.array(w0, dtype=np.float64)
-    _descend(np.ascontiguousarray(Q, dtype=np.float64), q.astype(np.float64), l1.astype(np.float64), w, max_iter, tol, positive)
+    _descend(
+        np.ascontiguousarray(Q, dtype=np.float64),
+        q.astype(np.float64),
+        l1.astype(np.float64),
+        w,
+        max_iter,
+        tol,
+        positive,
+    )
     return w

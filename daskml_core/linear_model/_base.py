@@ -43,7 +43,9 @@ class LinearModel(BaseEstimator):
             )
         return X
 
-    def _map(self, X: Any, kernel: Kernel, params: Any, dtype: Any, n_columns: int | None, name: str, labels: Any = None) -> Any:
+    def _map(
+        self, X: Any, kernel: Kernel, params: Any, dtype: Any, n_columns: int | None, name: str, labels: Any = None
+    ) -> Any:
         X = self._check_features(X)
         columns = None if n_columns is None else ("class" if labels is not None else "target", labels)
         row_map = RowMap(kernel, params, np.dtype(dtype), n_columns)

@@ -142,7 +142,9 @@ def load_classification(
         classes = np.asarray(classes)
         unknown = np.setdiff1d(found, classes)
         if len(unknown):
-            raise ValueError(f"y contains labels that are not in classes: {unknown.tolist()}; classes={classes.tolist()}.")
+            raise ValueError(
+                f"y contains labels that are not in classes: {unknown.tolist()}; classes={classes.tolist()}."
+            )
         sums = np.zeros(len(classes))
         sums[np.searchsorted(classes, found)] = counts.weighted
     if len(classes) < 2:
@@ -179,9 +181,7 @@ def _class_weights(codes: Array, *rest: Any) -> Array:
     return values * weights[0] if weights else values
 
 
-def class_factors(
-    class_weight: Mapping[Any, float] | str, classes: Array, sums: Array, counts: LabelCounts
-) -> Array:
+def class_factors(class_weight: Mapping[Any, float] | str, classes: Array, sums: Array, counts: LabelCounts) -> Array:
     """Weight of each class; "balanced" is ``n / (K * n_class)`` of the weighted rows, as scikit-learn."""
     if isinstance(class_weight, str):
         if class_weight != "balanced":

@@ -107,5 +107,3 @@ class HuberRegressor(LinearRegressorBase):
         """What a fit will do; X is not read."""
         data, _ = self._load(X, y, sample_weight, feature_dim)
         return self._plan(data.blocks, self._kernels(data), "about 8, each with value, gradient and Hessian")
-
-

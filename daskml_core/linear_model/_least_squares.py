@@ -242,9 +242,7 @@ class ElasticNet(_GramRegressor):
         )
 
 
-def elastic_net_gap(
-    Q: Array, q: Array, yy: float, w: Array, l1: float, l2: float, *, positive: bool = False
-) -> float:
+def elastic_net_gap(Q: Array, q: Array, yy: float, w: Array, l1: float, l2: float, *, positive: bool = False) -> float:
     """Duality gap of ``w'Qw/2 - q'w + yy/2 + l1 |w|_1 + l2/2 |w|**2`` at w, from moments alone.
 
     With the residual r = y - Xw scaled into the dual's domain by c, the dual value is ``-c**2 A/2 + c B`` with

@@ -104,11 +104,11 @@ class LogisticRegression(ProbabilityMixin, LinearClassifierBase):
 
     def _strengths(self) -> tuple[float, float]:
         """``(1 / C, l1_ratio)`` after checking that penalty, C and l1_ratio say the same."""
-        C = math.inf if self.C == math.inf else positive("C", self.C)
+        C = math.inf if math.inf == self.C else positive("C", self.C)
         ratio = unit_interval("l1_ratio", self.l1_ratio)
         penalty = self.penalty
         if penalty == "from l1_ratio":
-            return (0.0 if C == math.inf else 1.0 / C), ratio
+            return (0.0 if math.inf == C else 1.0 / C), ratio
         if penalty is None:
             if self.C not in (1.0, math.inf):
                 raise ValueError(f"penalty=None has no strength, but C={self.C}. Leave C out, or choose a penalty.")
@@ -118,7 +118,7 @@ class LogisticRegression(ProbabilityMixin, LinearClassifierBase):
         if penalty != "elasticnet" and self.l1_ratio not in (0.0, 1.0 if penalty == "l1" else 0.0):
             raise ValueError(f'penalty="{penalty}" contradicts l1_ratio={self.l1_ratio}. Use penalty="elasticnet".')
         ratio = {"l1": 1.0, "l2": 0.0, "elasticnet": ratio}[penalty]
-        return (0.0 if C == math.inf else 1.0 / C), ratio
+        return (0.0 if math.inf == C else 1.0 / C), ratio
 
     def _objective(self, data: TrainingSet) -> LinearObjective:
         assert data.classes is not None

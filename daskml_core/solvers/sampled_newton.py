@@ -27,12 +27,12 @@ SAMPLE_BYTES = 64 << 20
 
 
 def sample_size(n_features: int, n_outputs: int, itemsize: int) -> int:
-    """Rows to draw: 1000 for each parameter of a model's output, at least 10,000, within `SAMPLE_BYTES`.
+    """Rows to draw: 1000 for each parameter of a model's output, at least 50,000, within `SAMPLE_BYTES`.
 
     >>> sample_size(50, 1, 4)
     51000
     """
-    wanted = max(10_000, 1000 * (n_features + 1) * max(1, n_outputs - 1))
+    wanted = max(50_000, 1000 * (n_features + 1) * max(1, n_outputs - 1))
     return max(1, min(wanted, SAMPLE_BYTES // max(1, (n_features + 1) * itemsize)))
 
 
@@ -93,9 +93,7 @@ def sampled_newton(
     return (yield from solve_on(objective, state=state, tol=tol, max_iter=max_iter))  # type: ignore[arg-type]
 
 
-def _full(
-    objective: LinearObjective, theta: Array, metric: Array | None, l1: bool, tol: float, max_iter: int
-) -> Asks:
+def _full(objective: LinearObjective, theta: Array, metric: Array | None, l1: bool, tol: float, max_iter: int) -> Asks:
     if l1:
         return (yield from prox_newton(objective, theta, metric=metric, tol=tol, max_iter=max_iter))
     return (yield from lbfgs(objective, theta, metric=metric, tol=tol, max_iter=max_iter))

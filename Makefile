@@ -1,0 +1,42 @@
+# Every target creates .venv when it is missing; all it needs is Python 3.11 or newer.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint types bench clean
+
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed-examples: $(BIN)/python pyproject.toml
+	$(PIP) -e '.[examples]'
+	touch $@
+
+$(VENV)/.installed-test: $(BIN)/python pyproject.toml
+	$(PIP) -e '.[examples,test]'
+	touch $@
+
+$(VENV)/.installed-bench: $(BIN)/python pyproject.toml
+	$(PIP) -e '.[bench]'
+	touch $@
+
+demo: $(VENV)/.installed-examples
+	$(BIN)/python examples/quickstart.py
+
+test: $(VENV)/.installed-test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed-test
+	$(BIN)/mypy
+
+bench: $(VENV)/.installed-bench
+	$(BIN)/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) data scratch .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,111 @@
+"""Splits by rows or by blocks: the rows to take are drawn block by block, and taken where a block is read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskml_core.data.blocks import BlockedArray, Recipe, Values
+from daskml_core.data.load import is_lazy
+from daskml_core.sweep import Array
+
+
+@dataclass(frozen=True)
+class RowSplit:
+    """Rows of each block that go to each side; ``codes`` are classes to keep in proportion."""
+
+    n_test: int
+    n_train: int
+    n_rows: int
+    seed: int
+    shuffle: bool
+    by_block: tuple[int, ...] | None = None
+    """Side of each block (0 train, 1 test, 2 neither), where whole blocks are sent."""
+
+    def sides(self, index: int, start: int, length: int, codes: Array | None, before: Array | None) -> Array:
+        """Side of each row of a block: 0 train, 1 test, 2 neither."""
+        if self.by_block is not None:
+            return np.full(length, self.by_block[index], dtype=np.int8)
+        rows = np.arange(start, start + length)
+        if not self.shuffle:
+            return np.where(rows < self.n_train, 0, np.where(rows >= self.n_rows - self.n_test, 1, 2)).astype(np.int8)
+        rng = np.random.default_rng([self.seed, 0, index])
+        sides = np.full(length, 2, dtype=np.int8)
+        groups = [(np.arange(length), start)] if codes is None else []
+        if codes is not None and before is not None:
+            groups = [(np.flatnonzero(codes == k), int(before[k])) for k in range(len(before))]
+        for members, first in groups:
+            # Shares of running totals: they add up to the sizes asked for, whatever the blocks.
+            stop = first + len(members)
+            tests = self.n_test * stop // self.n_rows - self.n_test * first // self.n_rows
+            used = self.n_test + self.n_train
+            both = used * stop // self.n_rows - used * first // self.n_rows
+            drawn = rng.permutation(members)
+            sides[drawn[:tests]] = 1
+            sides[drawn[tests:both]] = 0
+        return sides
+
+
+class Selected(NamedTuple):
+    """Rows of a block that lie on one side of a split."""
+
+    source: Recipe
+    mask: Array
+
+    @property
+    def needs(self) -> tuple[Any, ...]:
+        return self.source.needs
+
+    def read(self, values: Values) -> Array:
+        return np.asarray(self.source.read(values))[self.mask]
+
+
+def _read(selected: Any, values: dict[Any, Any]) -> Array:
+    return np.asarray(selected.recipe.read(values))
+
+
+def select(array: Any, column: BlockedArray, masks: Sequence[Array], axis: int) -> Any:
+    """The chosen rows in the container they came in: NumPy and pandas now, Dask, zarr and xarray lazily."""
+    mask = np.concatenate(masks)
+    package = type(array).__module__.split(".")[0]
+    if package == "xarray":
+        return _select_xarray(array, column, masks, axis)
+    if not is_lazy(array):
+        if package == "pandas":
+            return array[mask]
+        return array[mask] if isinstance(array, np.ndarray) else np.asarray(array)[mask]
+    return _lazy(column, masks)
+
+
+def _lazy(column: BlockedArray, masks: Sequence[Array]) -> Any:
+    import dask
+    import dask.array as da
+
+    from daskml_core.data.output import _Opaque
+
+    parts = []
+    for recipe, mask in zip(column.recipes, masks, strict=True):
+        futures = {key: column.futures[key] for key in recipe.needs}
+        rows = dask.delayed(_read, pure=False)(_Opaque(Selected(recipe, mask)), futures)
+        parts.append(da.from_delayed(rows, shape=(int(mask.sum()), *column.trailing), dtype=column.dtype))
+    return da.concatenate(parts, axis=0)
+
+
+def _select_xarray(array: Any, column: BlockedArray, masks: Sequence[Array], axis: int) -> Any:
+    import xarray as xr
+
+    rows = np.flatnonzero(np.concatenate(masks))
+    if hasattr(array, "data_vars"):
+        from daskml_core.data.from_xarray import dataset_dim
+
+        return array.isel({dataset_dim(array): rows})
+    dim = array.dims[axis]
+    if array.chunks is None:
+        return array.isel({dim: rows})
+    data = _lazy(column, masks)
+    taken = {key: coord.isel({dim: rows}) if dim in coord.dims else coord for key, coord in array.coords.items()}
+    dims = [dim, *(d for d in array.dims if d != dim)]
+    return xr.DataArray(data, dims=dims, coords=taken, name=array.name, attrs=array.attrs).transpose(*array.dims)

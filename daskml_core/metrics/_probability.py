@@ -1,0 +1,195 @@
+"""Metrics of predicted probabilities and scores."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn import metrics
+
+from daskml_core.data.blocks import RowBlocks
+from daskml_core.data.targets import LABEL_COUNTS, merge_label_counts
+from daskml_core.engine import run_sweeps
+from daskml_core.kernels.pairs import (
+    LOG_PROBABILITIES,
+    RANK_SCORES,
+    SQUARED_PROBABILITIES,
+    LabelSums,
+    Ranking,
+    RankParams,
+    merge_label_sums,
+    merge_rankings,
+)
+from daskml_core.metrics._pairs import load_pairs
+from daskml_core.sweep import Array, Sweep
+
+MAX_DISTINCT = 4_000_000
+"""Distinct scores that an exact AUC may keep: 24 bytes each, about 100 MB."""
+
+
+def log_loss(
+    y_true: Any, y_pred: Any, *, normalize: bool = True, sample_weight: Any = None, labels: Any = None
+) -> float:
+    """Mean (or summed) negative log-probability of the true class.
+
+    Parameters
+    ----------
+    y_pred : (n_rows,) probabilities of the second class, or (n_rows, n_classes) in the order of the sorted labels.
+
+    >>> round(log_loss([0, 1], [0.1, 0.8]), 6)
+    0.164252
+    """
+    sums: LabelSums
+    (sums,) = run_sweeps(load_pairs(y_true, y_pred, sample_weight), Sweep(LOG_PROBABILITIES, None, merge_label_sums))
+    known = sums.labels if labels is None else np.unique(np.asarray(labels))
+    K = sums.sums.shape[1]
+    if len(known) < 2:
+        raise ValueError(
+            f"y_true contains only one label ({known[0]!r}). Please provide the true labels explicitly through the "
+            "labels argument."
+        )
+    if len(known) != K:
+        raise ValueError(f"y_true and y_pred contain different number of classes: {len(known)} vs {K}.")
+    unknown = np.setdiff1d(sums.labels, known)
+    if len(unknown):
+        raise ValueError(f"y_true contains labels that are not in labels: {unknown.tolist()}.")
+    place = np.searchsorted(known, sums.labels)
+    total = -float(sums.sums[np.arange(len(place)), place].sum())
+    return total / float(sums.weight.sum()) if normalize else total
+
+
+def brier_score_loss(y_true: Any, y_proba: Any, *, sample_weight: Any = None, pos_label: Any = None) -> float:
+    """Mean squared difference between the probability of ``pos_label`` and the outcome, for two classes.
+
+    >>> round(brier_score_loss([0, 1], [0.1, 0.8]), 6)
+    0.025
+    """
+    sums: LabelSums
+    (sums,) = run_sweeps(
+        load_pairs(y_true, y_proba, sample_weight), Sweep(SQUARED_PROBABILITIES, None, merge_label_sums)
+    )
+    if sums.sums.shape[1] != 2 or len(sums.labels) > 2:
+        raise ValueError(f"Only binary classification is supported; the labels are {sums.labels.tolist()}.")
+    positive = _positive_label(sums.labels, pos_label)
+    hit = sums.labels == positive
+    squares, plain = sums.sums[:, 0].sum(), sums.sums[hit, 1].sum()
+    return float((squares - 2 * plain + sums.weight[hit].sum()) / sums.weight.sum())
+
+
+def _positive_label(labels: Array, pos_label: Any) -> Any:
+    if pos_label is None:
+        if labels.dtype.kind in "OUS" and len(labels):
+            raise ValueError(f"y_true takes value in {labels.tolist()} and pos_label is not specified: pass pos_label.")
+        return labels[-1] if len(labels) > 1 else 1
+    if len(labels) > 1 and pos_label not in labels.tolist():
+        raise ValueError(f"pos_label={pos_label!r} is not a valid label: it should be one of {labels.tolist()}.")
+    return pos_label
+
+
+def _rank(pairs: RowBlocks, positive: tuple[Any, ...], max_distinct: int) -> list[tuple[Array, Array, Array, float]]:
+    """Scores, weights of positives and negatives, and the bound on the AUC's error, for every positive label."""
+    ranking: Ranking
+    (ranking,) = run_sweeps(pairs, Sweep(RANK_SCORES, RankParams(positive, max_distinct), merge_rankings))
+    results = []
+    for score, pos, neg, bits in zip(
+        ranking.scores, ranking.positive, ranking.negative, ranking.dropped_bits, strict=True
+    ):
+        # Scores that were merged count as ties, half a pair each; the truth lies between none and all of it.
+        bound = 0.5 * float(pos @ neg) / max(pos.sum() * neg.sum(), 1e-300) if bits else 0.0
+        results.append((score, pos, neg, bound))
+    return results
+
+
+def _tell_bound(bound: float, max_distinct: int) -> None:
+    if bound:
+        warnings.warn(
+            f"More than {max_distinct:_} distinct scores: close ones were merged, and the AUC is exact to "
+            f"{bound:.1e}. Raise max_distinct to keep more (24 bytes each).",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
+def _as_rows(score: Array, pos: Array, neg: Array) -> tuple[Array, Array, Array]:
+    """Labels, ranks and weights that scikit-learn takes: each distinct score once a class."""
+    n = len(score)
+    rank = np.arange(n, dtype=np.float64)
+    return np.repeat([1, 0], n), np.concatenate([rank, rank]), np.concatenate([pos, neg])
+
+
+def _labels(pairs: RowBlocks) -> Array:
+    """Sorted labels of the truth, found in one sweep."""
+    from dataclasses import replace
+
+    assert pairs.y is not None
+    truth = replace(pairs, y=pairs.y.map(_truth, dtype=pairs.y.dtype["t"]))
+    (counts,) = run_sweeps(truth, Sweep(LABEL_COUNTS, None, merge_label_counts))
+    return np.asarray(counts.classes)
+
+
+def _truth(pairs: Array) -> Array:
+    return np.ascontiguousarray(pairs["t"])
+
+
+def roc_auc_score(
+    y_true: Any,
+    y_score: Any,
+    *,
+    average: str = "macro",
+    sample_weight: Any = None,
+    multi_class: str = "raise",
+    max_distinct: int = MAX_DISTINCT,
+) -> float:
+    """Area under the ROC curve, exact as long as there are at most ``max_distinct`` distinct scores.
+
+    Beyond that close scores are merged and a warning states the bound of the error. One sweep over the truth finds the
+    labels, one over truth and scores ranks them.
+
+    Parameters
+    ----------
+    y_score : (n_rows,) for two classes, (n_rows, n_classes) with ``multi_class="ovr"``.
+    average : {"macro", "weighted"}, over the classes of ``multi_class="ovr"``.
+
+    >>> roc_auc_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
+    0.75
+    """
+    pairs = load_pairs(y_true, y_score, sample_weight)
+    labels = _labels(pairs)
+    assert pairs.y is not None
+    width = pairs.y.dtype["p"].shape
+    if len(labels) < 2:
+        raise ValueError("Only one class is present in y_true. ROC AUC score is not defined in that case.")
+    if len(labels) == 2 and not width:
+        positive: tuple[Any, ...] = (labels[1],)
+    else:
+        if multi_class != "ovr":
+            raise ValueError(f'{len(labels)} classes need multi_class="ovr" and a score a class, got {multi_class!r}.')
+        if width != (len(labels),):
+            raise ValueError(f"y_score must have one column for each of the {len(labels)} labels, got {width}.")
+        if average not in ("macro", "weighted"):
+            raise ValueError(f'average must be "macro" or "weighted", got {average!r}.')
+        positive = tuple(labels)
+    ranked = _rank(pairs, positive, max_distinct)
+    _tell_bound(max(bound for *_, bound in ranked), max_distinct)
+    areas = []
+    for score, pos, neg, _ in ranked:
+        truth, rank, weight = _as_rows(score, pos, neg)
+        areas.append(float(metrics.roc_auc_score(truth, rank, sample_weight=weight)))
+    shares = [pos.sum() for _, pos, _, _ in ranked] if average == "weighted" else None
+    return float(np.average(areas, weights=shares))
+
+
+def average_precision_score(
+    y_true: Any, y_score: Any, *, pos_label: Any = 1, sample_weight: Any = None, max_distinct: int = MAX_DISTINCT
+) -> float:
+    """Average precision of a binary score, exact as long as there are at most ``max_distinct`` distinct scores.
+
+    >>> round(average_precision_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), 4)
+    0.8333
+    """
+    pairs = load_pairs(y_true, y_score, sample_weight)
+    ((score, pos, neg, bound),) = _rank(pairs, (pos_label,), max_distinct)
+    _tell_bound(bound, max_distinct)
+    truth, rank, weight = _as_rows(score, pos, neg)
+    return float(metrics.average_precision_score(truth, rank, sample_weight=weight))
