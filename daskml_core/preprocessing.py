@@ -38,7 +38,7 @@ class _Scaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self._feature_dim = feature_dim
         (moments,) = run_sweeps(blocks, Sweep(FEATURE_MOMENTS, None, merge_moments))
         if not moments.weight > 0:
-            raise ValueError("The sample weights sum to 0; at least one must be positive.")
+            raise ValueError("The sample weights sum to zero; at least one must be positive.")
         return moments
 
     def _rescale(self, X: Any, params: AffineParams, *, reset_names: bool = True) -> Any:

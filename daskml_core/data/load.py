@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable
 from typing import Any
 
@@ -97,7 +98,9 @@ def as_blocked(X: Any, *, feature_dim: str | None = None) -> tuple[BlockedArray,
 
 def as_column(y: Any, what: str = "y") -> BlockedArray:
     """Row-blocks of a target or of weights; nothing is read."""
-    if _kind(y) == "numpy" and np.ndim(y) == 0:
+    if _kind(y) == "numpy":
+        y = np.asarray(y)
+    if _kind(y) == "numpy" and y.ndim == 0:
         raise ValueError(f"{what} should be a 1d array, got a scalar: {y!r}.")
     if _kind(y) == "dask dataframe" and y.ndim == 2:
         return _blocked(y, None)[0]
@@ -141,12 +144,12 @@ def load(
             f"Found array with 0 sample(s) (shape=(0, {matrix.trailing[0]})) while a minimum of 1 is required."
         )
     lengths = tuple(int(n) for n in matrix.lengths if n is not None)
-    columns = []
+    columns: list[BlockedArray | None] = []
     for value, what in ((y, "y"), (sample_weight, "sample_weight")):
         if value is None:
             columns.append(None)
             continue
-        if what == "sample_weight" and _kind(value) == "numpy" and np.ndim(value) == 0:
+        if what == "sample_weight" and isinstance(value, numbers.Real):
             value = np.full(matrix.n_rows, float(value))
         column = as_column(value, what)
         if what == "sample_weight" and column.trailing:

@@ -81,7 +81,7 @@ def _fraction(blocks: RowBlocks) -> float:
 
 def _require_weight(sum_weight: float) -> None:
     if not sum_weight > 0:
-        raise ValueError(f"The sample weights sum to {sum_weight:g}; at least one must be positive.")
+        raise ValueError(f"The sample weights sum to zero ({sum_weight:g}); at least one must be positive.")
 
 
 def load_regression(
@@ -126,7 +126,7 @@ def load_classification(
     blocks = _load(estimator, X, y, sample_weight, feature_dim)
     assert blocks.y is not None
     if not is_lazy(y) and not is_lazy(X):
-        check_classification_targets(np.ravel(y))
+        check_classification_targets(np.ravel(np.asarray(y)))
     if blocks.y.trailing:
         if blocks.y.trailing != (1,):
             raise ValueError(f"y should be a 1d array, got an array of shape (n_rows, {blocks.y.trailing[0]}) instead.")

@@ -68,6 +68,11 @@ class PoissonRegressor(LinearRegressorBase):
         self.tol = tol
         self.warm_start = warm_start
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.positive_only = True
+        return tags
+
     def _link_kernel(self) -> Kernel:
         return EXPONENTIAL_PREDICTOR
 

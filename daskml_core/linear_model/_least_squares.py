@@ -23,6 +23,11 @@ class _GramRegressor(LinearRegressorBase):
     _multi_output = True
     fit_intercept: bool
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = self._multi_output
+        return tags
+
     def _check_params(self) -> None:
         """Refuse parameters out of range."""
 

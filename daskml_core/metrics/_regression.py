@@ -22,7 +22,7 @@ def _sums(y_true: Any, y_pred: Any, sample_weight: Any, *, poisson: bool = False
     sums: ErrorSums
     (sums,) = run_sweeps(pairs, Sweep(ERROR_SUMS, poisson, merge_error_sums))
     if not sums.weight > 0:
-        raise ValueError(f"The sample weights sum to {sums.weight:g}; at least one must be positive.")
+        raise ValueError(f"The sample weights sum to zero ({sums.weight:g}); at least one must be positive.")
     return sums
 
 

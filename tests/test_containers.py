@@ -1,0 +1,190 @@
+"""Whatever holds the data, the model is the same; the output comes in the container of the input."""
+
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+import zarr
+from scipy import sparse
+
+from daskml_core.errors import UnsupportedDataError
+from daskml_core.linear_model import LogisticRegression, Ridge
+from daskml_core.metrics import accuracy_score
+from daskml_core.preprocessing import StandardScaler
+from tests.problems import two_classes
+
+X, Y = two_classes(n=500, d=4)
+W = np.random.default_rng(1).random(500)
+NAMES = ["a", "b", "c", "d"]
+
+
+def dask_with_empty_blocks(a):
+    parts = [
+        da.from_array(a[:200], chunks=60),
+        da.zeros((0, *a.shape[1:]), dtype=a.dtype),
+        da.from_array(a[200:], chunks=300),
+    ]
+    return da.concatenate(parts)
+
+
+def unknown_chunks(a):
+    array = da.from_array(a, chunks=(77, *a.shape[1:]))
+    return array[da.ones(len(a), chunks=77, dtype=bool)]
+
+
+def zarr_array(a):
+    array = zarr.create_array(
+        zarr.storage.MemoryStore(), shape=a.shape, chunks=(64, *(2,) * (a.ndim - 1)), dtype=a.dtype
+    )
+    array[:] = a
+    return array
+
+
+CONTAINERS = {
+    "numpy": lambda a: a,
+    "fortran": np.asfortranarray,
+    "list": lambda a: a.tolist(),
+    "dask": lambda a: da.from_array(a, chunks=(120, *a.shape[1:])),
+    "one-row chunks": lambda a: da.from_array(a, chunks=(1, *a.shape[1:])),
+    "column chunks": lambda a: da.from_array(a, chunks=(120, *(3,) * (a.ndim - 1))),
+    "empty blocks": dask_with_empty_blocks,
+    "unknown chunks": unknown_chunks,
+    "rechunked": lambda a: da.from_array(a, chunks=(90, *a.shape[1:])).rechunk((130, *a.shape[1:])),
+    "zarr": zarr_array,
+    "from_zarr": lambda a: da.from_zarr(zarr_array(a)),
+    "pandas": lambda a: pd.DataFrame(a, columns=NAMES) if a.ndim == 2 else pd.Series(a),
+    "dask dataframe": lambda a: dd.from_pandas(
+        pd.DataFrame(a, columns=NAMES) if a.ndim == 2 else pd.Series(a), npartitions=4
+    ),
+    "xarray": lambda a: xr.DataArray(a, dims=["time", "feature"][: a.ndim]),
+    "lazy xarray": lambda a: xr.DataArray(a, dims=["time", "feature"][: a.ndim]).chunk(time=110),
+    "features first": lambda a: (
+        xr.DataArray(a.T, dims=["feature", "time"]).chunk(time=110) if a.ndim == 2 else xr.DataArray(a, dims="time")
+    ),
+    "dataset": lambda a: (
+        xr.Dataset({n: ("time", c) for n, c in zip(NAMES, a.T, strict=True)}).chunk(time=70)
+        if a.ndim == 2
+        else xr.DataArray(a, dims="time")
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return LogisticRegression(tol=1e-9).fit(X, Y, W)
+
+
+@pytest.mark.parametrize("of_X", CONTAINERS)
+def test_any_container_gives_the_same_model(of_X, reference):
+    model = LogisticRegression(tol=1e-9).fit(CONTAINERS[of_X](X), Y, W)
+    np.testing.assert_allclose(model.coef_, reference.coef_, rtol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "of_y", ["list", "dask", "one-row chunks", "empty blocks", "unknown chunks", "zarr", "pandas", "xarray"]
+)
+def test_targets_and_weights_may_be_chunked_differently(of_y, reference):
+    wrap = CONTAINERS[of_y]
+    model = LogisticRegression(tol=1e-9).fit(da.from_array(X, chunks=(90, 3)), wrap(Y), wrap(W))
+    np.testing.assert_allclose(model.coef_, reference.coef_, rtol=1e-8)
+
+
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_predictions_come_in_the_container_of_the_input(name, reference):
+    data = CONTAINERS[name](X)
+    model = LogisticRegression(tol=1e-9).fit(data, Y, W)
+    result, probability = model.predict(data), model.predict_proba(data)
+    if name in ("numpy", "fortran", "list", "pandas"):
+        assert type(result) is np.ndarray
+    elif "xarray" in name or name in ("features first", "dataset"):
+        assert isinstance(result, xr.DataArray)
+        assert result.dims == ("time",)
+        assert probability.dims == ("time", "class")
+        assert (result.chunks is None) == (name == "xarray")
+    else:
+        assert isinstance(result, da.Array)
+    np.testing.assert_array_equal(np.asarray(result), reference.predict(X))
+    np.testing.assert_allclose(np.asarray(probability), reference.predict_proba(X), rtol=1e-6)
+    assert accuracy_score(Y, result) == reference.score(X, Y)
+
+
+def test_coordinates_are_kept():
+    data = xr.DataArray(X, dims=["time", "band"], coords={"time": np.arange(500) * 2.0, "band": NAMES}).chunk(time=100)
+    model = LogisticRegression().fit(data, Y)
+    result = model.predict(data)
+    np.testing.assert_array_equal(result["time"], data["time"])
+    assert list(model.feature_names_in_) == NAMES
+    scaled = StandardScaler().fit(data).transform(data)
+    assert scaled.dims == ("time", "band")
+    np.testing.assert_array_equal(scaled["band"], NAMES)
+    assert scaled.chunks is not None
+
+
+def test_features_in_another_order_are_refused():
+    model = Ridge().fit(pd.DataFrame(X, columns=NAMES), Y)
+    with pytest.raises(ValueError, match="same order"):
+        model.predict(dd.from_pandas(pd.DataFrame(X, columns=NAMES[::-1]), npartitions=2))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int8", "uint16", "bool"])
+def test_small_dtypes_are_computed_in_float(dtype):
+    small = (X > 0).astype(dtype)
+    expected = Ridge().fit(small.astype("float64"), Y)
+    model = Ridge().fit(da.from_array(small, chunks=100), Y)
+    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_value_that_is_not_finite_is_named_with_block_and_row(bad):
+    broken = X.copy()
+    broken[123, 2] = bad
+    with pytest.raises(ValueError, match=r"Input X contains (NaN|infinity).*block 2, row 123, column 2"):
+        LogisticRegression().fit(da.from_array(broken, chunks=(50, 4)), Y)
+
+
+def test_a_missing_value_of_y_and_a_negative_weight_are_named():
+    y, w = Y.astype(float), W.copy()
+    y[7], w[300] = np.nan, -1
+    data = da.from_array(X, chunks=(50, 4))
+    with pytest.raises(ValueError, match="Input y contains NaN: block 0, row 7"):
+        Ridge().fit(data, y)
+    with pytest.raises(ValueError, match="Negative values in data passed to `sample_weight`.*block 6, row 300"):
+        Ridge().fit(data, Y, w)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda d: d.update(y=Y[:-1]), ValueError, "inconsistent numbers of samples: X has 500, y has 499"),
+        (lambda d: d.update(y=np.zeros(500)), ValueError, "only one class: 0.0"),
+        (lambda d: d.update(w=np.zeros(500)), ValueError, "sum to zero"),
+        (lambda d: d.update(y=Y + 0.5 * X[:, 0]), ValueError, "Unknown label type: continuous"),
+        (lambda d: d.update(X=da.from_array(X.astype(object), chunks=100)), UnsupportedDataError, "dtype object"),
+        (lambda d: d.update(X=d["X"].astype(complex)), ValueError, "Complex data not supported"),
+        (lambda d: d.update(X=d["X"].map_blocks(sparse.csr_matrix)), UnsupportedDataError, "sparse blocks"),
+        (lambda d: d.update(X=d["X"][:, 0]), ValueError, "Expected 2D array, got 1D array"),
+        (lambda d: d.update(X=d["X"][:0], y=Y[:0]), ValueError, "0 sample"),
+    ],
+)
+def test_bad_input_is_refused_with_a_reason(change, error, message):
+    given = {"X": da.from_array(X, chunks=(100, 4)), "y": Y, "w": None}
+    change(given)
+    with pytest.raises(error, match=message):
+        LogisticRegression().fit(given["X"], given["y"], given["w"])
+
+
+def test_a_wrong_number_of_features_at_predict_is_refused():
+    model = LogisticRegression().fit(X, Y)
+    with pytest.raises(ValueError, match="X has 3 features, but LogisticRegression is expecting 4"):
+        model.predict(da.from_array(X[:, :3], chunks=100))
+
+
+@pytest.mark.parametrize("labels", [["no", "yes"], [False, True], [-1, 1], [1, 2], [0.0, 1.0]])
+def test_labels_of_any_kind(labels, reference):
+    y = np.array(labels)[Y]
+    model = LogisticRegression(tol=1e-9).fit(da.from_array(X, chunks=(90, 4)), da.from_array(y, chunks=70), W)
+    np.testing.assert_allclose(model.coef_, reference.coef_, rtol=1e-8)
+    assert model.predict(X).dtype == y.dtype
+    assert set(model.predict(X)) <= set(y)

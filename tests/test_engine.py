@@ -1,0 +1,146 @@
+"""The engine: the tree, counted tasks and reads, residency, memory plan."""
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+from daskml_core.data import load
+from daskml_core.engine import Engine, count_rows, run_sweeps
+from daskml_core.engine.tree import reduce_tree, span_level, span_ranges
+from daskml_core.errors import MemoryPlanError
+from daskml_core.linear_model import LogisticRegression
+from daskml_core.sweep import Kernel, Sweep
+from tests.problems import two_classes
+
+
+def _rows(block, params):
+    return block.n_rows
+
+
+COUNT = Kernel(_rows, "count")
+
+
+def join(a, b):
+    return f"({a}{b})"
+
+
+@pytest.mark.parametrize("n", range(1, 40))
+@pytest.mark.parametrize("level", range(5))
+def test_spans_of_any_level_reduce_to_the_same_tree(n, level):
+    leaves = [chr(97 + i % 26) for i in range(n)]
+    spans = [reduce_tree(leaves[lo:hi], join) for lo, hi in span_ranges(n, level)]
+    assert reduce_tree(spans, join) == reduce_tree(leaves, join)
+
+
+@pytest.mark.parametrize("n_blocks", [1, 7, 40, 400, 4000])
+def test_the_number_of_spans_does_not_grow_with_blocks(n_blocks):
+    level = span_level(n_blocks, 16)
+    assert len(span_ranges(n_blocks, level)) <= 16
+
+
+def counting_array(X, chunks, counter):
+    """A lazy array that counts how often its blocks are computed."""
+
+    def touch(block):
+        if block.size:
+            counter.append(len(block))
+        return block
+
+    return da.from_array(X, chunks=chunks).map_blocks(touch, dtype=X.dtype, meta=np.empty((0, X.shape[1]), X.dtype))
+
+
+def test_resident_data_is_read_once_whatever_the_number_of_sweeps():
+    X, y = two_classes(n=1000)
+    reads = []
+    model = LogisticRegression(solver="newton").fit(counting_array(X, (100, -1), reads), y)
+    assert model.n_sweeps_ > 3
+    assert len(reads) == 10
+
+
+def test_streamed_data_is_read_once_a_sweep():
+    X, y = two_classes(n=1000)
+    reads = []
+    with dask.config.set({"daskml-core.residency": False}):
+        model = LogisticRegression(solver="newton").fit(counting_array(X, (100, -1), reads), y)
+    assert len(reads) == 10 * model.n_sweeps_
+    assert model.history_[-1]["bytes_read"] == model.n_sweeps_ * (X.nbytes + 8 * len(X))
+
+
+def test_the_plan_reads_nothing():
+    X, y = two_classes(n=1000)
+    reads = []
+    plan = LogisticRegression().plan(counting_array(X, (100, -1), reads), y)
+    assert reads == []
+    assert plan.n_blocks == 10
+    assert "peak a process" in repr(plan)
+    assert "<table>" in plan._repr_html_()
+
+
+def test_a_block_that_cannot_fit_is_refused_before_anything_is_read():
+    X, y = two_classes(n=200_000)
+    reads = []
+    with (
+        dask.config.set({"daskml-core.memory-limit": "1 MiB"}),
+        pytest.raises(MemoryPlanError, match=r"Row block 0 .* memory limit is 1.0 MiB"),
+    ):
+        LogisticRegression().fit(counting_array(X, (100_000, -1), reads), y)
+    assert reads == []
+
+
+def test_several_kernels_share_one_read():
+    X, _ = two_classes(n=500)
+    reads = []
+    blocks = load(counting_array(X, (50, -1), reads), count_rows=count_rows)
+    assert run_sweeps(blocks, Sweep(COUNT), Sweep(COUNT)) == (500, 500)
+    assert len(reads) == 10
+
+
+def test_tasks_of_a_sweep_do_not_grow_with_blocks_on_a_cluster():
+    with (
+        LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        counts = {}
+        for n_blocks in (40, 400):
+            X = da.ones((n_blocks * 5, 3), chunks=(5, 3))
+            engine = Engine(load(X, count_rows=count_rows))
+            engine.sweep(Sweep(COUNT))
+
+            def transitions(dask_scheduler):
+                return len(dask_scheduler.transition_log)
+
+            engine.sweep(Sweep(COUNT))
+            assert engine.n_spans <= 16
+            counts[n_blocks] = engine.n_spans
+            assert client.run_on_scheduler(transitions) > 0
+        assert max(counts.values()) <= 16
+
+
+def test_task_names_tell_what_they_do():
+    with (
+        LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster) as client,
+    ):
+        X, y = two_classes(n=60_000)
+        LogisticRegression().fit(da.from_array(X, chunks=(6000, -1)).map_blocks(np.copy), y)
+
+        def prefixes(dask_scheduler):
+            return list(dask_scheduler.task_prefixes)
+
+        names = client.run_on_scheduler(prefixes)
+        assert {"draw-sample", "logistic-gradient", "load-draw-sample"} <= set(names)
+
+
+def test_persisted_data_is_used_where_it_lies():
+    with (
+        LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster),
+    ):
+        X, y = two_classes(n=1000)
+        reads = []
+        persisted = counting_array(X, (100, -1), reads).persist()
+        model = LogisticRegression(solver="newton").fit(persisted, y)
+        assert len(reads) == 10
+        np.testing.assert_allclose(model.coef_, LogisticRegression(solver="newton").fit(X, y).coef_, rtol=1e-6)

@@ -1,0 +1,102 @@
+"""The same data, settings and machine give the same bits wherever and however a fit runs."""
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+
+from daskml_core.linear_model import LinearRegression, LogisticRegression, SGDClassifier
+from tests.problems import two_classes
+
+MODELS = {
+    "auto": lambda: LogisticRegression(tol=1e-7),
+    "newton": lambda: LogisticRegression(solver="newton"),
+    "lbfgs": lambda: LogisticRegression(solver="lbfgs", tol=1e-6),
+    "gradient_descent": lambda: LogisticRegression(solver="gradient_descent", tol=1e-3),
+    "l1": lambda: LogisticRegression(l1_ratio=1.0, C=0.05, solver="proximal"),
+    "sgd": lambda: SGDClassifier(loss="log_loss", max_iter=3, tol=None, average=True, random_state=1),
+    "sgd chains": lambda: SGDClassifier(loss="log_loss", max_iter=3, tol=None, n_chains=3, averages_per_epoch=2),
+    "gram": lambda: LinearRegression(),
+}
+
+
+def problem():
+    X, y = two_classes(n=4000, dtype=np.float32)
+    return da.from_array(X, chunks=(170, -1)), da.from_array(y, chunks=333)
+
+
+def bits(model):
+    X, y = problem()
+    # A pipeline in front, so that blocks are computed and not merely held.
+    model.fit(X.map_blocks(np.copy), y)
+    return model.coef_.tobytes() + np.asarray(model.intercept_).tobytes()
+
+
+@pytest.fixture(scope="module")
+def expected():
+    with dask.config.set(scheduler="synchronous"):
+        return {name: bits(make()) for name, make in MODELS.items()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("residency", [True, False])
+def test_threads_give_the_bits_of_one_thread(name, residency, expected):
+    with dask.config.set({"scheduler": "threads", "num_workers": 2, "daskml-core.residency": residency}):
+        assert bits(MODELS[name]()) == expected[name]
+
+
+@pytest.mark.parametrize("spans", [1, 3, 1000])
+def test_the_cut_into_spans_does_not_show(spans, expected):
+    with dask.config.set({"scheduler": "threads", "daskml-core.spans-per-thread": spans}):
+        assert bits(MODELS["auto"]()) == expected["auto"]
+
+
+@pytest.mark.parametrize(("workers", "threads"), [(1, 1), (1, 2), (2, 1), (3, 1)])
+def test_any_number_of_workers_and_threads_gives_the_same_bits(workers, threads, expected):
+    with (
+        LocalCluster(workers, threads_per_worker=threads, processes=False, dashboard_address=None) as cluster,
+        Client(cluster),
+    ):
+        for name, make in MODELS.items():
+            assert bits(make()) == expected[name], name
+
+
+def test_worker_processes_streamed_and_resident_give_the_same_bits(expected):
+    with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        for residency in (True, False):
+            with dask.config.set({"daskml-core.residency": residency}):
+                for name in ("auto", "sgd", "gram"):
+                    assert bits(MODELS[name]()) == expected[name], (name, residency)
+
+
+def test_a_killed_worker_changes_nothing(expected):
+    with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+        X, y = problem()
+        seen = []
+
+        def kill_once(rows):
+            return np.copy(rows)
+
+        model = MODELS["lbfgs"]()
+        run = model._run
+
+        def run_and_kill(solver, data, kernels, on_state=None):
+            def watch(number, state):
+                seen.append(state.n_iter)
+                if state.n_iter == 2:
+                    address = sorted(client.scheduler_info()["workers"])[0]
+                    client.run(_die, workers=[address], wait=False)
+
+            return run(solver, data, kernels, watch)
+
+        model._run = run_and_kill
+        model.fit(X.map_blocks(kill_once), y)
+        assert len(seen) > 3
+        assert model.coef_.tobytes() + model.intercept_.tobytes() == expected["lbfgs"]
+
+
+def _die():
+    import os
+
+    os._exit(1)
