@@ -22,6 +22,9 @@ from daskml_core.losses import Loss
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.sweep import Array, Sweep
 
+ROUNDING = {np.dtype(np.float32): 1e-13, np.dtype(np.float64): 1e-17}
+"""`Objective.rounding` by the precision that rows are computed in."""
+
 Asks = Generator[Any, Any, Any]
 
 
@@ -36,7 +39,13 @@ class Evaluation(NamedTuple):
 class Objective(Protocol):
     """What solvers need to know of an objective. The methods are generators that yield sweeps: ``yield from`` them."""
 
-    penalty: ElasticNetPenalty
+    @property
+    def penalty(self) -> ElasticNetPenalty: ...
+
+    @property
+    def rounding(self) -> float:
+        """Relative decrease of the objective that the data's precision cannot show."""
+        ...
 
     @property
     def size(self) -> int: ...
@@ -68,6 +77,7 @@ class LinearObjective:
     sum_weight: float
     fit_intercept: bool = True
     folds: FoldMask | None = None
+    rounding: float = 1e-17
 
     @property
     def n_outputs(self) -> int:
@@ -160,6 +170,7 @@ class HuberObjective:
     sum_weight: float
     epsilon: float
     fit_intercept: bool = True
+    rounding: float = 1e-17
 
     @property
     def size(self) -> int:

@@ -55,6 +55,7 @@ class UserObjective:
     layout: Layout
     penalty: ElasticNetPenalty
     p: int
+    rounding: float = 1e-17
 
     @property
     def size(self) -> int:

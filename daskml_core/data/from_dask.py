@@ -81,9 +81,10 @@ def from_dask(array: Any, *, transposed: bool = False) -> BlockedArray:
     from distributed import futures_of
 
     rows_axis = 1 if transposed else 0
-    (array,) = dask.optimize(array)
     futures = {future.key: future for future in futures_of(array)}
-    graph = dict(array.__dask_graph__())
+    (array,) = dask.optimize(array)
+    # Under a Client, optimising leaves persisted keys out of the graph: the scheduler knows them.
+    graph = dict.fromkeys(futures) | dict(array.__dask_graph__())
     dependencies = {key: get_dependencies(graph, key) for key in graph}
     groups = _keys_by_row_block(array, rows_axis)
     stop = frozenset(futures)

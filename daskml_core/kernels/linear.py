@@ -79,22 +79,24 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
     V = np.ascontiguousarray(W, dtype=dtype)
     c = b.astype(dtype)
     step = tile_rows(d, dtype.itemsize)
-    for lo in range(0, block.n_rows, step):
-        rows = slice(lo, min(lo + step, block.n_rows))
-        x, y = X[rows], block.y[rows]
-        s = None if weight is None else weight[rows]
-        # One model is a matrix-vector product: BLAS does that several times faster than a matrix of one column.
-        Z = (x @ V[:, 0])[:, None] if width == 1 else x @ V
-        Z += c
-        if not order:
-            value += loss.value(Z, y, s)
-            continue
-        total, R = loss.evaluate(Z, y, s)
-        value += total
-        grad_W += (x.T @ R[:, 0])[:, None] if width == 1 else x.T @ R
-        grad_b += R.sum(axis=0, dtype=np.float64)
-        if hess is not None:
-            _add_hessian(hess, x, Z, y, s, loss)
+    # Trial points may be far out: an overflow shows as a loss that is not finite, and the line search steps back.
+    with np.errstate(over="ignore", invalid="ignore"):
+        for lo in range(0, block.n_rows, step):
+            rows = slice(lo, min(lo + step, block.n_rows))
+            x, y = X[rows], block.y[rows]
+            s = None if weight is None else weight[rows]
+            # One model is a matrix-vector product: BLAS does that several times faster than a matrix of one column.
+            Z = (x @ V[:, 0])[:, None] if width == 1 else x @ V
+            Z += c
+            if not order:
+                value += loss.value(Z, y, s)
+                continue
+            total, R = loss.evaluate(Z, y, s)
+            value += total
+            grad_W += (x.T @ R[:, 0])[:, None] if width == 1 else x.T @ R
+            grad_b += R.sum(axis=0, dtype=np.float64)
+            if hess is not None:
+                _add_hessian(hess, x, Z, y, s, loss)
     return LinearPartial(value, grad_W, grad_b, hess)
 
 

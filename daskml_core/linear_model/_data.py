@@ -149,7 +149,8 @@ def load_classification(
         sums[np.searchsorted(classes, found)] = counts.weighted
     if len(classes) < 2:
         raise ValueError(
-            f"This solver needs samples of at least 2 classes in the data, but the data contains only one class: {classes[0]!r}"
+            "This solver needs samples of at least 2 classes in the data, but the data contains only one class: "
+            f"{classes.tolist()[0]!r}"
         )
     fraction = _fraction(blocks)
     y_codes = _as_memory(blocks.y.map(encode_labels, classes, dtype=np.float64), blocks.y)

@@ -14,7 +14,7 @@ from daskml_core.linear_model._data import TrainingSet, load_regression
 from daskml_core.linear_model._solve import SWEEPS, check_solver, kernels_of, start_solver
 from daskml_core.linear_model._validate import non_negative, positive
 from daskml_core.losses import HalfPoisson
-from daskml_core.objective import LinearObjective
+from daskml_core.objective import ROUNDING, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.sweep import Kernel
 
@@ -92,7 +92,12 @@ class PoissonRegressor(LinearRegressorBase):
             raise ValueError("All weighted values of y are 0: the mean of a Poisson distribution must be positive.")
         penalty = ElasticNetPenalty(0.0, alpha)
         objective = LinearObjective(
-            HalfPoisson(), penalty, data.blocks.n_features, data.sum_weight, bool(self.fit_intercept)
+            HalfPoisson(),
+            penalty,
+            data.blocks.n_features,
+            data.sum_weight,
+            bool(self.fit_intercept),
+            rounding=ROUNDING[data.blocks.dtype],
         )
         return data, objective
 

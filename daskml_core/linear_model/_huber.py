@@ -11,9 +11,21 @@ from daskml_core.kernels.huber import HUBER_LOSS, HuberParams
 from daskml_core.linear_model._base import LinearRegressorBase
 from daskml_core.linear_model._data import TrainingSet, load_regression
 from daskml_core.linear_model._validate import non_negative, positive
-from daskml_core.objective import HuberObjective
+from daskml_core.objective import Asks, HuberObjective
 from daskml_core.penalties import ElasticNetPenalty
+from daskml_core.solvers.lbfgs import LBFGSState, lbfgs
 from daskml_core.solvers.newton import newton
+from daskml_core.sweep import Array
+
+
+def _newton_then_lbfgs(objective: HuberObjective, theta: Array, tol: float, max_iter: int) -> Asks:
+    """Newton's method, and L-BFGS where it stalls: rows beyond epsilon have no curvature, and few may be within."""
+    state = yield from newton(objective, theta, tol=tol, max_iter=max_iter)
+    if not state.stalled:
+        return state
+    diagonal = np.maximum(np.diagonal(state.hess), 1e-3 * np.diagonal(state.hess).max())
+    rest = LBFGSState(state.theta, state.value, state.grad, diagonal, state.grad_norm, n_iter=state.n_iter)
+    return (yield from lbfgs(objective, state=rest, tol=tol, max_iter=max(max_iter, 10 * objective.size)))
 
 
 class HuberRegressor(LinearRegressorBase):
@@ -25,7 +37,8 @@ class HuberRegressor(LinearRegressorBase):
     Parameters
     ----------
     epsilon : float, default=1.35
-        Residuals beyond ``epsilon * sigma`` count linearly; at least 1.
+        Residuals beyond ``epsilon * sigma`` count linearly; at least 1, where the scale degenerates to 0 (least
+        absolute deviations) and the fit says that it did not converge.
     max_iter : int, default=100
     alpha : float, default=1e-4
     warm_start : bool, default=False
@@ -96,7 +109,7 @@ class HuberRegressor(LinearRegressorBase):
         start = np.concatenate([np.zeros(d), [mean, spread]])
         if self.warm_start and hasattr(self, "coef_") and self.coef_.shape == (d,):
             start = np.concatenate([self.coef_, [self.intercept_, self.scale_]])
-        solver = newton(objective, start, tol=self.tol, max_iter=self.max_iter)
+        solver = _newton_then_lbfgs(objective, start, self.tol, self.max_iter)
         outcome = self._run(solver, data, self._kernels(data))
         self._finish(outcome.state, self.max_iter)
         theta = outcome.state.theta

@@ -142,6 +142,8 @@ class Ridge(_GramRegressor):
             raise ValueError(f"alpha has {len(alpha)} values for {targets} targets; give one, or one a target.")
         coef, intercept, _, _ = solve_ridge(state, np.broadcast_to(alpha, (targets,)))
         self._set(coef, intercept, flat)
+        if targets == 1:
+            self.coef_ = np.ravel(self.coef_)  # scikit-learn's shape for a y of one column
         return self
 
 

@@ -15,7 +15,7 @@ from daskml_core.linear_model._sgd import fit_sgd
 from daskml_core.linear_model._solve import SWEEPS, check_solver, kernels_of, start_solver
 from daskml_core.linear_model._validate import positive, random_seed, unit_interval
 from daskml_core.losses import HalfLogistic, Loss, Multinomial
-from daskml_core.objective import LinearObjective
+from daskml_core.objective import ROUNDING, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.sweep import Array
 
@@ -126,7 +126,10 @@ class LogisticRegression(ProbabilityMixin, LinearClassifierBase):
         K = len(data.classes)
         loss: Loss = HalfLogistic() if K == 2 else Multinomial(n_outputs=K)
         penalty = ElasticNetPenalty(ratio * strength / data.sum_weight, (1 - ratio) * strength / data.sum_weight)
-        return LinearObjective(loss, penalty, data.blocks.n_features, data.sum_weight, bool(self.fit_intercept))
+        rounding = ROUNDING[data.blocks.dtype]
+        return LinearObjective(
+            loss, penalty, data.blocks.n_features, data.sum_weight, bool(self.fit_intercept), rounding=rounding
+        )
 
     def _start(self, objective: LinearObjective, data: TrainingSet) -> Array:
         """Coefficients zero and the intercept at its log-odds: that alone saves L-BFGS twenty sweeps."""

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from daskml_core.objective import Asks, Evaluation, Objective
-from daskml_core.solvers.linesearch import backtrack, noise, record, stationarity
+from daskml_core.solvers.linesearch import backtrack, is_negligible, record, stationarity
 from daskml_core.solvers.newton import solve_spd
 from daskml_core.sweep import Array
 
@@ -99,7 +99,7 @@ def lbfgs(
             state = replace(state, pairs=())
             step = two_loop(state)
             slope = float(step @ state.grad)
-        if -slope <= noise(state.value) * 1e-2:
+        if is_negligible(objective, -slope, state.value):
             return replace(state, converged=True)
         point, trial = yield from backtrack(objective, state.theta, step, state.value, slope, order=1)
         if point is None:

@@ -10,13 +10,16 @@ from daskml_core.objective import Asks, Evaluation, Objective
 from daskml_core.sweep import Array
 
 SUFFICIENT_DECREASE = 1e-4
-ROUNDING = 1e-13
-"""Differences of the objective below this part of its size are rounding, not progress."""
 
 
-def noise(value: float) -> float:
-    """Change of an objective of this size that rounding alone can cause."""
-    return ROUNDING * max(1.0, abs(value))
+def noise(objective: Objective, value: float) -> float:
+    """Change of the objective that rounding of the rows' values can cause: its error, not that of its optimum."""
+    return 1e-2 * np.sqrt(objective.rounding) * max(1.0, abs(value))
+
+
+def is_negligible(objective: Objective, decrease: float, value: float) -> bool:
+    """Whether a promised decrease is beyond what the data's precision can show."""
+    return decrease <= objective.rounding * max(1.0, abs(value))
 
 
 def backtrack(objective: Objective, theta: Array, step: Array, value: float, slope: float, order: int) -> Asks:
@@ -27,24 +30,35 @@ def backtrack(objective: Objective, theta: Array, step: Array, value: float, slo
     """
     point = theta + step
     trial: Evaluation = yield from objective.evaluate(point, order)
-    if sufficient(trial, value, SUFFICIENT_DECREASE * slope):
+    if _sufficient(objective, trial, step, value, slope):
         return point, trial
     lengths = 0.5 ** np.arange(1, 31, 3) if not np.isfinite(trial.value) else 0.5 ** np.arange(1, 11)
     trials: list[Evaluation] = yield from objective.evaluate_many([theta + t * step for t in lengths])
     values = np.array([e.value for e in trials])
     values[~np.isfinite(values)] = np.inf
     best = int(np.argmin(values))
-    if not values[best] < value + noise(value) or values[best] >= value:
+    if values[best] >= value:
         return None, None
     point = theta + lengths[best] * step
     trial = yield from objective.evaluate(point, order)
     return point, trial
 
 
-def sufficient(trial: Evaluation, value: float, decrease: float) -> bool:
-    """Whether a trial is finite and lower by the demanded decrease, up to rounding."""
-    finite = bool(np.isfinite(trial.value)) and (trial.grad is None or bool(np.isfinite(trial.grad).all()))
-    return finite and trial.value <= value + decrease + noise(value)
+def _sufficient(objective: Objective, trial: Evaluation, step: Array, value: float, slope: float) -> bool:
+    """Whether a trial lowers the objective enough (Armijo), or flattens it where values differ by rounding alone.
+
+    The second is the approximate Wolfe condition of Hager and Zhang (2005, equation 4.1): near the optimum the gradient
+    still tells down from up when the values no longer do. With an l1 part there is no such slope.
+    """
+    assert trial.grad is not None
+    if not (np.isfinite(trial.value) and np.isfinite(trial.grad).all()):
+        return False
+    if trial.value <= value + SUFFICIENT_DECREASE * slope:
+        return True
+    if objective.penalty.l1:
+        return bool(trial.value <= value + noise(objective, value))
+    flat = 0.9 * slope <= float(trial.grad @ step) <= (2 * SUFFICIENT_DECREASE - 1) * slope
+    return flat and bool(trial.value <= value + 1e-6 * abs(value))
 
 
 def stationarity(objective: Objective, theta: Array, grad: Array) -> float:

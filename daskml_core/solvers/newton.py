@@ -12,7 +12,7 @@ import numpy as np
 from scipy import linalg
 
 from daskml_core.objective import Asks, Evaluation, Objective
-from daskml_core.solvers.linesearch import backtrack, noise, record, stationarity
+from daskml_core.solvers.linesearch import backtrack, is_negligible, record, stationarity
 from daskml_core.sweep import Array
 
 
@@ -81,7 +81,7 @@ def newton(
             return state
         step = -solve_spd(state.hess, state.grad)
         slope = float(step @ state.grad)
-        if -slope <= noise(state.value) * 1e-2:
+        if is_negligible(objective, -slope, state.value):
             return replace(state, converged=True)
         point, trial = yield from backtrack(objective, state.theta, step, state.value, slope, order=2)
         if point is None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from daskml_core.kernels.coordinate_descent import minimise_quadratic
 from daskml_core.objective import Asks, Evaluation, Objective
-from daskml_core.solvers.linesearch import backtrack, noise, record, stationarity
+from daskml_core.solvers.linesearch import backtrack, is_negligible, record, stationarity
 from daskml_core.sweep import Array
 
 SLOW = 0.5
@@ -66,7 +66,7 @@ def prox_newton(
         if state.converged or state.stalled or state.n_iter >= max_iter:
             return state
         step, model_decrease = _direction(objective, state, tol)
-        if model_decrease <= noise(state.value) * 1e-2:
+        if is_negligible(objective, model_decrease, state.value):
             return replace(state, converged=True)
         order = 1 if state.fixed else 2
         point, trial = yield from backtrack(objective, state.theta, step, state.value, -model_decrease, order)
