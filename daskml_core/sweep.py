@@ -64,6 +64,7 @@ class Kernel:
     name : the Dask task's name, or a function of ``params`` that gives it.
     workspace : bytes of scratch memory for ``(n_rows, n_features, params)``.
     partial_bytes : bytes of one partial for ``(n_features, params)``.
+    gathers : whether partials are pieces of one answer (rows of a sample) that has ``partial_bytes`` when complete.
     stack : merges the params of several requests into one, or ``None`` where requests cannot share a call.
     split : takes the partial of a stacked call apart again, in the order of the requests.
     stack_key : params with equal keys may be stacked together.
@@ -73,6 +74,7 @@ class Kernel:
     name: str | Callable[[Any], str]
     workspace: Callable[[int, int, Any], int] = no_workspace
     partial_bytes: Callable[[int, Any], int] = no_partial
+    gathers: bool = False
     stack: Callable[[Sequence[Any]], Any] | None = None
     split: Callable[[Any, Sequence[Any]], list[Any]] | None = None
     stack_key: Callable[[Any], Any] | None = None

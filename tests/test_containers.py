@@ -150,7 +150,7 @@ def test_a_missing_value_of_y_and_a_negative_weight_are_named():
     data = da.from_array(X, chunks=(50, 4))
     with pytest.raises(ValueError, match="Input y contains NaN: block 0, row 7"):
         Ridge().fit(data, y)
-    with pytest.raises(ValueError, match="Negative values in data passed to `sample_weight`.*block 6, row 300"):
+    with pytest.raises(ValueError, match=r"Negative values in data passed to `sample_weight`.*block 6, row 300"):
         Ridge().fit(data, Y, w)
 
 

@@ -3,7 +3,8 @@
 import dask.array as da
 import numpy as np
 import pytest
-from sklearn import datasets, linear_model as reference
+from sklearn import datasets
+from sklearn import linear_model as reference
 from sklearn.exceptions import ConvergenceWarning
 
 from daskml_core.linear_model import (

@@ -73,6 +73,28 @@ def _resident_set_bytes() -> int:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
+@functools.lru_cache(maxsize=1)
+def _malloc_trim() -> Callable[[int], int] | None:
+    """glibc's `malloc_trim`, where the C library is glibc."""
+    import ctypes
+
+    try:
+        return ctypes.CDLL("libc.so.6").malloc_trim  # type: ignore[no-any-return]
+    except (OSError, AttributeError):
+        return None
+
+
+def return_free_memory() -> None:
+    """Give memory that arrays have left back to the system.
+
+    glibc keeps up to a few hundred MB of freed heap, which counts as the process's own. Dask's nannies tell glibc to
+    keep less when they start a worker; for the user's own process this is the way.
+    """
+    trim = _malloc_trim()
+    if trim is not None:
+        trim(0)
+
+
 class Threads:
     """Threads of this process, through Dask's local schedulers."""
 
@@ -88,9 +110,12 @@ class Threads:
         configured = dask.config.get("num_workers", None) or CPU_COUNT
         self.n_threads = 1 if self.synchronous else int(n_threads or configured)
         limit = memory_limit_setting()
+        self.limited = limit is not None
         self.memory_limit = int(0.6 * MEMORY_LIMIT) if limit is None else limit
 
     def base_bytes(self) -> int:
+        if self.limited:
+            return_free_memory()
         return _resident_set_bytes()
 
     def _run(self, name: str, calls: Sequence[Callable[[], Any]]) -> list[Any]:
@@ -116,6 +141,8 @@ class Threads:
             for span, value, check in zip(spans, values, checks, strict=True)
         ]
         answers = self._run(name, calls)
+        if self.limited:
+            return_free_memory()
         return tasks.merge_answers(requests.combines, *answers)
 
     def fold(self, name: str, request: Any, chains: Any) -> list[tasks.FoldStep]:

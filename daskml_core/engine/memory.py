@@ -73,12 +73,15 @@ def footprint(
     """What the kernels will take on these blocks."""
     rows = max(blocks.lengths, default=0)
     workspace = sum(kernel.workspace(rows, blocks.n_features, params) for kernel, params in kernels)
-    partial = sum(kernel.partial_bytes(blocks.n_features, params) for kernel, params in kernels)
+    sizes = [(kernel.gathers, kernel.partial_bytes(blocks.n_features, params)) for kernel, params in kernels]
+    partial = sum(size for gathers, size in sizes if not gathers)
+    gathered = sum(size for gathers, size in sizes if gathers)
     held = 0 if blocks.X is not None and blocks.X.in_memory else block_bytes(blocks)
     return Footprint(
         base=executor.base_bytes() if base is None else base,
         per_thread=held + read_bytes(blocks) + workspace + 2 * partial,
-        shared=3 * partial,
+        # Joining pieces holds the old answer and the new one.
+        shared=3 * partial + 2 * gathered,
         limit=executor.memory_limit,
     )
 

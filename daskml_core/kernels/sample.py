@@ -15,6 +15,7 @@ class SampleParams(NamedTuple):
     n_sample: int
     n_rows: int
     seed: int
+    itemsize: int = 8
 
 
 class RowSample(NamedTuple):
@@ -53,9 +54,11 @@ def join_samples(a: RowSample, b: RowSample) -> RowSample:
     )
 
 
-DRAW_ROWS = Kernel(draw_rows, "draw-sample", partial_bytes=lambda d, p: p.n_sample * (8 * d + 16))
+DRAW_ROWS = Kernel(
+    draw_rows, "draw-sample", partial_bytes=lambda d, p: p.n_sample * (p.itemsize * d + 16), gathers=True
+)
 
 
-def sample_sweep(n_sample: int, n_rows: int, seed: int) -> Sweep:
+def sample_sweep(n_sample: int, n_rows: int, seed: int, itemsize: int = 8) -> Sweep:
     """The sweep that draws ``min(n_sample, n_rows)`` rows."""
-    return Sweep(DRAW_ROWS, SampleParams(min(n_sample, n_rows), n_rows, seed), join_samples)
+    return Sweep(DRAW_ROWS, SampleParams(min(n_sample, n_rows), n_rows, seed, itemsize), join_samples)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from daskml_core.data.blocks import RowBlocks
+from daskml_core.engine.settings import memory_limit_setting
 from daskml_core.kernels.linear import LINEAR_LOSS
 from daskml_core.kernels.sample import DRAW_ROWS, SampleParams
 from daskml_core.objective import LinearObjective, Objective
@@ -16,7 +17,7 @@ from daskml_core.solvers.gradient_descent import gradient_descent
 from daskml_core.solvers.lbfgs import lbfgs
 from daskml_core.solvers.newton import newton
 from daskml_core.solvers.prox_newton import prox_newton
-from daskml_core.solvers.sampled_newton import sample_size, sampled_newton
+from daskml_core.solvers.sampled_newton import SAMPLE_BYTES, sample_size, sampled_newton
 from daskml_core.sweep import Array
 
 NEWTON_LIMIT = 1500
@@ -38,7 +39,7 @@ SWEEPS = {
     "sgd": "one an epoch, at most max_iter",
     "gram": "1, or 2 where the Gram matrix is ill-conditioned",
 }
-_INTERNAL = {"objective", "theta", "state", "tol", "max_iter", "n_rows", "itemsize", "seed", "metric"}
+_INTERNAL = {"objective", "theta", "state", "tol", "max_iter", "n_rows", "itemsize", "seed", "metric", "sample_bytes"}
 
 
 def check_solver(solver: str, l1: float, options: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -77,7 +78,17 @@ def start_solver(
         solver = "gradient_descent" if l1 else "lbfgs" if objective.size > NEWTON_LIMIT else "newton"
     if solver == "auto":
         given |= {"n_rows": blocks.n_rows, "itemsize": blocks.dtype.itemsize, "seed": seed}
+        given["sample_bytes"] = sample_budget()
     return SOLVERS[solver](objective, theta, tol=tol, max_iter=max_iter, **given)
+
+
+def sample_budget() -> int:
+    """Bytes of a sample: a fixed number, or a sixteenth of the memory limit where the user has set a small one.
+
+    Never a function of the workers: the sample decides the bits of the model.
+    """
+    limit = memory_limit_setting()
+    return SAMPLE_BYTES if limit is None else min(SAMPLE_BYTES, limit // 16)
 
 
 def kernels_of(solver: str, objective: LinearObjective, blocks: RowBlocks) -> list[tuple[Any, Any]]:
@@ -85,8 +96,9 @@ def kernels_of(solver: str, objective: LinearObjective, blocks: RowBlocks) -> li
     theta = np.zeros(objective.size)
     order = 2 if solver in ("newton", "proximal") else 1
     width = {"gradient_descent": 6, "auto": 2, "lbfgs": 2}.get(solver, 2)
-    kernels = [(LINEAR_LOSS, objective.params([theta] * (1 if order == 2 else width), order))]
+    kernels: list[tuple[Any, Any]] = [(LINEAR_LOSS, objective.params([theta] * (1 if order == 2 else width), order))]
     if solver == "auto" and objective.size <= NEWTON_LIMIT:
-        rows = sample_size(objective.n_features, objective.n_outputs, blocks.dtype.itemsize)
-        kernels.append((DRAW_ROWS, SampleParams(min(rows, blocks.n_rows), blocks.n_rows, 0)))
+        itemsize = blocks.dtype.itemsize
+        rows = sample_size(objective.n_features, objective.n_outputs, itemsize, sample_budget())
+        kernels.append((DRAW_ROWS, SampleParams(min(rows, blocks.n_rows), blocks.n_rows, 0, itemsize)))
     return kernels

@@ -87,7 +87,7 @@ def r2_score(y_true: Any, y_pred: Any, *, sample_weight: Any = None, multioutput
 def d2_poisson_score(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
     """Part of the Poisson deviance that the prediction explains.
 
-    >>> d2_poisson_score([1.0, 2.0, 3.0], [1.0, 2.0, 3.0])
+    >>> round(d2_poisson_score([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]), 9)
     1.0
     """
     sums = _sums(y_true, y_pred, sample_weight, poisson=True)

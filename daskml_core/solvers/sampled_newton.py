@@ -26,14 +26,14 @@ SAMPLE_BYTES = 64 << 20
 """Most that a sample may take; it is held and solved in the calling process."""
 
 
-def sample_size(n_features: int, n_outputs: int, itemsize: int) -> int:
-    """Rows to draw: 1000 for each parameter of a model's output, at least 50,000, within `SAMPLE_BYTES`.
+def sample_size(n_features: int, n_outputs: int, itemsize: int, sample_bytes: int = SAMPLE_BYTES) -> int:
+    """Rows to draw: 1000 for each parameter of a model's output, at least 50,000, within ``sample_bytes``.
 
     >>> sample_size(50, 1, 4)
     51000
     """
     wanted = max(50_000, 1000 * (n_features + 1) * max(1, n_outputs - 1))
-    return max(1, min(wanted, SAMPLE_BYTES // max(1, (n_features + 1) * itemsize)))
+    return max(1, min(wanted, sample_bytes // max(1, (n_features + 1) * itemsize)))
 
 
 def solve_in_memory(solver: Asks, block: Block) -> Any:
@@ -60,6 +60,7 @@ def sampled_newton(
     n_rows: int = 0,
     itemsize: int = 8,
     seed: int = 0,
+    sample_bytes: int = SAMPLE_BYTES,
     tol: float = 1e-4,
     max_iter: int = 100,
 ) -> Asks:
@@ -70,8 +71,8 @@ def sampled_newton(
     l1 = objective.penalty.l1 > 0
     if state is None:
         assert theta is not None
-        wanted = sample_size(objective.n_features, objective.n_outputs, itemsize)
-        sample: RowSample = yield sample_sweep(wanted, n_rows, seed)
+        wanted = sample_size(objective.n_features, objective.n_outputs, itemsize, sample_bytes)
+        sample: RowSample = yield sample_sweep(wanted, n_rows, seed, itemsize)
         block = Block(sample.X, sample.y, sample.weight, 0, 0)
         complete = len(sample.X) >= n_rows
         weight = float(len(sample.X) if sample.weight is None else sample.weight.sum())
