@@ -16,6 +16,9 @@ import numpy as np
 from daskml_core.data.blocks import BlockedArray, InMemory, Recipe, Values
 from daskml_core.sweep import Array
 
+PIPELINE_BLOCKS = 3
+"""Blocks that a lazy pipeline is taken to hold at once: what it reads, and the input and output of a step."""
+
 
 class DaskBlocks(NamedTuple):
     """A row of Dask blocks (several where features are chunked), and the graph that makes them."""
@@ -100,6 +103,8 @@ def from_dask(array: Any, *, transposed: bool = False) -> BlockedArray:
         recipes.append(Transposed(recipe) if transposed else recipe)
     lengths = tuple(None if np.isnan(n) else int(n) for n in array.chunks[rows_axis])
     trailing = tuple(int(n) for axis, n in enumerate(array.shape) if axis != rows_axis)
+    rows = max((length or 0 for length in lengths), default=0)
+    block = rows * int(np.prod(trailing, dtype=np.int64)) * array.dtype.itemsize
     held = all(isinstance(r.source if isinstance(r, Transposed) else r, InMemory) for r in recipes)
     persisted = bool(futures) and all(set(keys) <= set(futures) for keys in groups)
     return BlockedArray(
@@ -108,6 +113,7 @@ def from_dask(array: Any, *, transposed: bool = False) -> BlockedArray:
         trailing=trailing,
         dtype=np.dtype(array.dtype),
         in_memory=held or persisted,
+        source_bytes=PIPELINE_BLOCKS * block,
         futures=futures,
     )
 

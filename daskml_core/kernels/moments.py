@@ -61,15 +61,19 @@ class AffineParams(NamedTuple):
 
 def affine(block: Block, params: AffineParams) -> Array:
     """Rescaled rows, in X's dtype."""
-    X = block.X.astype(np.float64)
-    if params.inverse:
-        X = (X - params.offset) / params.factor + params.shift
-    else:
-        X = (X - params.shift) * params.factor + params.offset
-    if params.clip is not None:
-        np.clip(X, *params.clip, out=X)
-    return np.asarray(X, dtype=block.X.dtype)
+    out = np.empty_like(block.X)
+    step = tile_rows(block.X.shape[1], 8)
+    for lo in range(0, len(out), step):
+        x = block.X[lo : lo + step].astype(np.float64)
+        if params.inverse:
+            x = (x - params.offset) / params.factor + params.shift
+        else:
+            x = (x - params.shift) * params.factor + params.offset
+        if params.clip is not None:
+            np.clip(x, *params.clip, out=x)
+        out[lo : lo + step] = x
+    return out
 
 
 FEATURE_MOMENTS = Kernel(feature_moments, "feature-moments", lambda n, d, p: 3 * 8 * d * min(n, 8192))
-AFFINE = Kernel(affine, "rescale", lambda n, d, p: 2 * 8 * d * n)
+AFFINE = Kernel(affine, "rescale", lambda n, d, p: 4 * d * n + 2 * 8 * d * min(n, 8192))

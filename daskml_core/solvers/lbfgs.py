@@ -88,7 +88,7 @@ def lbfgs(
         else:
             first = yield from objective.evaluate(theta)
         assert metric is not None
-        state = _state(objective, theta, first, tol, metric, ())
+        state = lbfgs_state(objective, theta, first, tol, metric, ())
     while True:
         yield state
         if state.converged or state.stalled or state.n_iter >= max_iter:
@@ -111,19 +111,20 @@ def lbfgs(
         if s @ y > 1e-10 * np.linalg.norm(s) * np.linalg.norm(y):
             pairs = (*pairs, (s, y))[-memory:]
         moved = float(np.abs(s).max())
-        state = _state(objective, point, trial, tol, state.metric, pairs, state.n_iter + 1, moved)
+        state = lbfgs_state(objective, point, trial, tol, state.metric, pairs, state.n_iter + 1, moved)
 
 
-def _state(
+def lbfgs_state(
     objective: Objective,
     theta: Array,
     at: Evaluation,
     tol: float,
     metric: Array,
-    pairs: tuple[tuple[Array, Array], ...],
+    pairs: tuple[tuple[Array, Array], ...] = (),
     n_iter: int = 0,
     step: float = 0.0,
 ) -> LBFGSState:
+    """A state from an evaluation of order 1."""
     assert at.grad is not None
     grad_norm = stationarity(objective, theta, at.grad)
     return LBFGSState(theta, at.value, at.grad, metric, grad_norm, pairs, n_iter, step, grad_norm <= tol)

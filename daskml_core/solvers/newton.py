@@ -74,7 +74,7 @@ def newton(
     if state is None:
         assert theta is not None
         first: Evaluation = yield from objective.evaluate(theta, order=2)
-        state = _state(objective, theta, first, tol)
+        state = newton_state(objective, theta, first, tol)
     while True:
         yield state
         if state.converged or state.stalled or state.n_iter >= max_iter:
@@ -88,12 +88,13 @@ def newton(
             state = replace(state, stalled=True)
             continue
         moved = float(np.abs(point - state.theta).max())
-        state = _state(objective, point, trial, tol, state.n_iter + 1, moved)
+        state = newton_state(objective, point, trial, tol, state.n_iter + 1, moved)
 
 
-def _state(
+def newton_state(
     objective: Objective, theta: Array, at: Evaluation, tol: float, n_iter: int = 0, step: float = 0.0
 ) -> NewtonState:
+    """A state from an evaluation of order 2."""
     assert at.grad is not None and at.hess is not None
     grad_norm = stationarity(objective, theta, at.grad)
     return NewtonState(theta, at.value, at.grad, at.hess, grad_norm, n_iter, step, grad_norm <= tol)

@@ -16,14 +16,20 @@ from typing import Any
 import numpy as np
 
 from daskml_core.kernels.sample import RowSample, sample_sweep
-from daskml_core.objective import Asks, LinearObjective
-from daskml_core.solvers.lbfgs import LBFGSState, lbfgs
-from daskml_core.solvers.newton import NewtonState, newton
+from daskml_core.objective import Asks, Evaluation, LinearObjective
+from daskml_core.solvers.lbfgs import LBFGSState, lbfgs, lbfgs_state
+from daskml_core.solvers.newton import NewtonState, newton, newton_state
 from daskml_core.solvers.prox_newton import ProxNewtonState, prox_newton
 from daskml_core.sweep import Array, Block, Sweep
 
 SAMPLE_BYTES = 64 << 20
 """Most that a sample may take; it is held and solved in the calling process."""
+
+EXACT_LIMIT = 300
+"""Parameters up to which exact Hessians are the remedy for a sample that represents the data badly."""
+
+PATIENCE = 3
+"""Gradient steps with the sample's Hessian before that."""
 
 
 def sample_size(n_features: int, n_outputs: int, itemsize: int, sample_bytes: int = SAMPLE_BYTES) -> int:
@@ -55,7 +61,7 @@ def solve_in_memory(solver: Asks, block: Block) -> Any:
 def sampled_newton(
     objective: LinearObjective,
     theta: Array | None = None,
-    state: LBFGSState | ProxNewtonState | None = None,
+    state: LBFGSState | NewtonState | ProxNewtonState | None = None,
     *,
     n_rows: int = 0,
     itemsize: int = 8,
@@ -90,11 +96,36 @@ def sampled_newton(
             return inner
         start = inner.theta if np.isfinite(inner.theta).all() else theta
         return (yield from _full(objective, start, inner.hess, l1, tol, max_iter))
-    solve_on = prox_newton if isinstance(state, ProxNewtonState) else lbfgs
-    return (yield from solve_on(objective, state=state, tol=tol, max_iter=max_iter))  # type: ignore[arg-type]
+    if isinstance(state, ProxNewtonState):
+        return (yield from prox_newton(objective, state=state, tol=tol, max_iter=max_iter))
+    return (yield from _correct(objective, state, tol, max_iter))
 
 
 def _full(objective: LinearObjective, theta: Array, metric: Array | None, l1: bool, tol: float, max_iter: int) -> Asks:
     if l1:
         return (yield from prox_newton(objective, theta, metric=metric, tol=tol, max_iter=max_iter))
-    return (yield from lbfgs(objective, theta, metric=metric, tol=tol, max_iter=max_iter))
+    first: Evaluation
+    if metric is None:
+        first, metric = yield from objective.curvature_diagonal(theta)
+    else:
+        first = yield from objective.evaluate(theta)
+    assert metric is not None
+    return (yield from _correct(objective, lbfgs_state(objective, theta, first, tol, metric), tol, max_iter))
+
+
+def _correct(objective: LinearObjective, state: LBFGSState | NewtonState, tol: float, max_iter: int) -> Asks:
+    """Gradient sweeps with the sample's Hessian; exact Hessians where those have not been enough.
+
+    A sample misses what is rare (a category with few rows), and L-BFGS then finds that curvature one pair a sweep. Up
+    to `EXACT_LIMIT` parameters a Hessian costs about as much as decoding the block it is computed on.
+    """
+    exact = objective.size <= EXACT_LIMIT
+    if isinstance(state, LBFGSState):
+        patience = min(max_iter, PATIENCE) if exact else max_iter
+        state = yield from lbfgs(objective, state=state, tol=tol, max_iter=patience)
+        assert isinstance(state, LBFGSState)
+        if state.converged or not exact or state.n_iter >= max_iter:
+            return state
+        at: Evaluation = yield from objective.evaluate(state.theta, order=2)
+        state = newton_state(objective, state.theta, at, tol, state.n_iter, state.step)
+    return (yield from newton(objective, state=state, tol=tol, max_iter=max_iter))

@@ -1,0 +1,12 @@
+"""All benchmarks, one after the other: ``python benchmarks/run.py [name ...]``."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+NAMES = ["agreement", "fit_logistic", "sweep_cost", "memory", "sgd"]
+
+if __name__ == "__main__":
+    for name in sys.argv[1:] or NAMES:
+        importlib.import_module(name).main()
