@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskml_core.losses import Loss, Multinomial
+from daskml_core.kernels.logistic import logistic_gradient
+from daskml_core.losses import HalfLogistic, Loss, Multinomial
 from daskml_core.sweep import Array, Block, Kernel
 
 
@@ -55,8 +56,8 @@ class LinearPartial(NamedTuple):
 
 
 def tile_rows(n_features: int, itemsize: int) -> int:
-    """Rows whose X fits beside its products into a core's second-level cache (about 1.5 MB)."""
-    return int(np.clip((3 << 19) // max(1, n_features * itemsize), 256, 8192))
+    """Rows whose X fits twice into a core's second-level cache (about 0.8 MB)."""
+    return int(np.clip((3 << 18) // max(1, n_features * itemsize), 256, 8192))
 
 
 def _n_models(params: LinearParams) -> int:
@@ -68,6 +69,10 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
     W, b, loss, order, folds = params
     d, width = W.shape
     m = _n_models(params)
+    if width == 1 and order == 1 and folds is None and isinstance(loss, HalfLogistic) and block.n_rows:
+        tile = tile_rows(d, block.X.dtype.itemsize)
+        total, slope, rest = logistic_gradient(block.X, block.y, block.weight, W[:, 0], float(b[0]), tile)
+        return LinearPartial(np.array([total]), slope[:, None], np.array([rest]), None)
     X = block.X
     dtype = X.dtype if X is not None else np.dtype(np.float64)
     value = np.zeros(m)
@@ -94,7 +99,8 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
             total, R = loss.evaluate(Z, y, s)
             value += total
             grad_W += (x.T @ R[:, 0])[:, None] if width == 1 else x.T @ R
-            grad_b += R.sum(axis=0, dtype=np.float64)
+            # A product with ones: NumPy's sum along the first axis takes ten times as long.
+            grad_b += np.ones(len(R), dtype=R.dtype) @ R
             if hess is not None:
                 _add_hessian(hess, x, Z, y, s, loss)
     return LinearPartial(value, grad_W, grad_b, hess)
