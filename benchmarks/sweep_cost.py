@@ -97,8 +97,7 @@ def empty() -> None:
     """Empty sweeps over 40, 400 and 4,000 resident blocks."""
     rows = []
     for n in (40, 400, 4000):
-        X = np.zeros((n * 100, 4), dtype=np.float32)
-        lazy = da.from_array(X, chunks=(100, 4))
+        lazy = da.from_array(np.zeros((8_000_000, 2), dtype=np.float32), chunks=(8_000_000 // n, 2))
         with dask.config.set({"num_workers": 2, "scheduler": "threads"}):
             engine = Engine(load(lazy, count_rows=count_rows))
             threads = median_seconds(lambda e=engine: e.sweep(Sweep(NOTHING)), 21)

@@ -69,18 +69,24 @@ class Engine:
         self._in_memory = all(column.in_memory for column in columns)
         self._total_bytes = sum(blocks.n_rows * column.row_bytes for column in columns)
         local = all(column.in_memory and not column.futures for column in columns)
+        self._local = local
         small = local and self._total_bytes <= SMALL_BYTES
         self.executor: Executor = executor or (Threads(n_threads=1) if small else active_executor())
         self.costs: list[SweepCost] = []
         self._checked = False
         self.base_bytes = self.executor.base_bytes()
-        need = memory.footprint(blocks, self.executor, kernels, self.base_bytes)
+        self._ahead = bool(setting("read-ahead")) and not local
+        need = memory.footprint(blocks, self.executor, kernels, self.base_bytes, read_ahead=self._ahead)
+        if need.threads_that_fit(self.executor.n_threads) < self.executor.n_threads:
+            self._ahead = False
+            need = memory.footprint(blocks, self.executor, kernels, self.base_bytes)
         if not local:
             memory.require_fit(blocks, need)
             fitting = need.threads_that_fit(self.executor.n_threads)
             if fitting < self.executor.n_threads and isinstance(self.executor, Threads):
                 self.executor.n_threads = fitting
         self.footprint = need
+        self._free = self._reads_for_free()
         self._spans = self._cut_spans()
         self._mark_resident()
 
@@ -109,13 +115,17 @@ class Engine:
         width = blocks.n_features * blocks.dtype.itemsize
         width += sum(column.row_bytes for column in (blocks.y, blocks.weight) if column is not None)
         n_bytes = sum(blocks.lengths[lo:stop]) * width
-        span = tasks.SpanRecipe(recipes, blocks.dtype, n_bytes, blocks.feature_names)
+        span = tasks.SpanRecipe(recipes, blocks.dtype, n_bytes, blocks.feature_names, self._free, self._ahead)
         return _Span(lo, stop, span, {key: futures[key] for key in needs}, resident=False)
 
     def _mark_resident(self) -> None:
         """Choose the spans that stay decoded in memory, first come first pinned, as far as each process has room."""
         self.resident_bytes = 0
-        if self._reads_for_free() or not setting("residency"):
+        if self._free:
+            for span in self._spans:
+                span.resident = True
+            return
+        if not setting("residency"):
             return
         need = self.footprint
         threads = min(self.executor.n_threads, need.threads_that_fit(self.executor.n_threads))
@@ -131,7 +141,7 @@ class Engine:
         """Whether blocks already lie in memory as the kernels want them."""
         X = self.blocks.X
         converts = X is not None and X.dtype != self.blocks.dtype
-        return self._in_memory and not converts and isinstance(self.executor, Threads)
+        return self._local and not converts and isinstance(self.executor, Threads)
 
     @property
     def n_spans(self) -> int:

@@ -68,7 +68,12 @@ def read_bytes(blocks: RowBlocks) -> int:
 
 
 def footprint(
-    blocks: RowBlocks, executor: Executor, kernels: Sequence[tuple[Kernel, object]], base: int | None = None
+    blocks: RowBlocks,
+    executor: Executor,
+    kernels: Sequence[tuple[Kernel, object]],
+    base: int | None = None,
+    *,
+    read_ahead: bool = False,
 ) -> Footprint:
     """What the kernels will take on these blocks."""
     rows = max(blocks.lengths, default=0)
@@ -79,7 +84,7 @@ def footprint(
     held = 0 if blocks.X is not None and blocks.X.in_memory else block_bytes(blocks)
     return Footprint(
         base=executor.base_bytes() if base is None else base,
-        per_thread=held + read_bytes(blocks) + workspace + 2 * partial,
+        per_thread=(1 + read_ahead) * held + read_bytes(blocks) + workspace + 2 * partial,
         # Joining pieces holds the old answer and the new one.
         shared=3 * partial + 2 * gathered,
         limit=executor.memory_limit,

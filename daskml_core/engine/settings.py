@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import dask.config
+import yaml
 
-@lru_cache(maxsize=1)
-def _register_defaults() -> None:
-    import dask.config
-    import yaml
-
-    with open(Path(__file__).parent.parent / "daskml_core.yaml") as file:
-        defaults = yaml.safe_load(file)
-    dask.config.update_defaults(defaults)
+with open(Path(__file__).parent.parent / "daskml_core.yaml") as _file:
+    _DEFAULTS: dict[str, Any] = yaml.safe_load(_file)
+dask.config.update_defaults(_DEFAULTS)
 
 
 def setting(name: str) -> Any:
     """The value of ``daskml-core.<name>``."""
-    import dask.config
-
-    _register_defaults()
-    return dask.config.get(f"daskml-core.{name}")
+    # Leaving a `dask.config.set` that was entered before this module was imported takes the defaults along.
+    return dask.config.get(f"daskml-core.{name}", default=_DEFAULTS["daskml-core"][name])
 
 
 def memory_limit_setting() -> int | None:

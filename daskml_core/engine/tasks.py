@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -33,6 +34,10 @@ class SpanRecipe:
     dtype: np.dtype[Any]
     bytes: int
     names: tuple[str, ...] | None = None
+    in_memory: bool = False
+    """Whether the source is memory of this process already: its views are kept, not copied."""
+    read_ahead: bool = False
+    """Whether the next block is read while kernels run on the current one; one more block in memory."""
 
 
 class SpanData(NamedTuple):
@@ -55,7 +60,7 @@ class Answer(NamedTuple):
 
     partials: tuple[Any, ...]
     bytes_read: int
-    kernel_s: float
+    task_s: float
     read_s: float
 
 
@@ -78,16 +83,21 @@ def _own(block: Block) -> Block:
 
 def load_span(span: SpanRecipe, values: Mapping[Any, Any], check: bool) -> SpanData:
     """Read every block of a span, to stay in memory."""
-    return SpanData(tuple(_own(_read(span, i, values, check)) for i in range(len(span.blocks))))
+    blocks = tuple(_read(span, i, values, check) for i in range(len(span.blocks)))
+    return SpanData(blocks if span.in_memory else tuple(_own(block) for block in blocks))
+
+
+def _is_aligned(a: Any) -> bool:
+    return a is None or (a.flags.c_contiguous and a.flags.aligned)
 
 
 def _aligned(block: Block) -> Block:
     # Arrays that moved between workers or came back from disk are misaligned, and BLAS then sums in another order.
-    return block._replace(
-        X=None if block.X is None else np.require(block.X, requirements=["C", "A"]),
-        y=None if block.y is None else np.require(block.y, requirements=["C", "A"]),
-        weight=None if block.weight is None else np.require(block.weight, requirements=["C", "A"]),
-    )
+    if _is_aligned(block.X) and _is_aligned(block.y) and _is_aligned(block.weight):
+        return block
+    columns = {name: getattr(block, name) for name in ("X", "y", "weight")}
+    moved = {name: np.require(a, requirements=["C", "A"]) for name, a in columns.items() if a is not None}
+    return block._replace(**moved)
 
 
 class _SpanReader:
@@ -98,7 +108,22 @@ class _SpanReader:
         self.bytes_read = 0
         self.read_s = 0.0
 
+    def __iter__(self) -> Iterator[Block]:
+        """All blocks in order, the next one read while the current one is worked on where that was planned."""
+        n = len(self.span.blocks)
+        if isinstance(self.span, SpanData) or not self.span.read_ahead or n < 2:
+            yield from (self.block(position) for position in range(n))
+            return
+        with ThreadPoolExecutor(1, "daskml-core-read-ahead") as pool:
+            coming = pool.submit(self.block, 0)
+            for position in range(n):
+                block = coming.result()
+                if position + 1 < n:
+                    coming = pool.submit(self.block, position + 1)
+                yield block
+
     def block(self, position: int) -> Block:
+        """One block."""
         if isinstance(self.span, SpanData):
             return _aligned(self.span.blocks[position])
         start = time.perf_counter()
@@ -114,8 +139,7 @@ def run_span(requests: Requests, span: SpanRecipe | SpanData, values: Mapping[An
     reader = _SpanReader(span, values, check)
 
     def partials() -> Any:
-        for position in range(len(span.blocks)):
-            block = reader.block(position)
+        for block in reader:
             yield tuple(kernel(block, params) for kernel, params in zip(requests.kernels, requests.params, strict=True))
 
     def combine(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -124,7 +148,7 @@ def run_span(requests: Requests, span: SpanRecipe | SpanData, values: Mapping[An
     with single_threaded_blas():
         answer = reduce_tree(partials(), combine)
     seconds = time.perf_counter() - start
-    return Answer(answer, reader.bytes_read, seconds - reader.read_s, reader.read_s)
+    return Answer(answer, reader.bytes_read, seconds, reader.read_s)
 
 
 def merge_answers(combines: Sequence[Callable[[Any, Any], Any]], *answers: Answer) -> Answer:
@@ -132,7 +156,7 @@ def merge_answers(combines: Sequence[Callable[[Any, Any], Any]], *answers: Answe
 
     def combine(a: Answer, b: Answer) -> Answer:
         partials = tuple(f(x, y) for f, x, y in zip(combines, a.partials, b.partials, strict=True))
-        return Answer(partials, a.bytes_read + b.bytes_read, a.kernel_s + b.kernel_s, a.read_s + b.read_s)
+        return Answer(partials, a.bytes_read + b.bytes_read, a.task_s + b.task_s, a.read_s + b.read_s)
 
     return reduce_tree(answers, combine)
 
