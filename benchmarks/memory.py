@@ -62,7 +62,8 @@ _BASE = """
 import numpy as np, dask, zarr
 from daskml_core.linear_model import LogisticRegression, LinearRegression, SGDClassifier
 X = np.random.default_rng(0).normal(size=(100, 3)).astype("f4")
-for model in (LogisticRegression(), LogisticRegression(solver="newton"), SGDClassifier(loss="log_loss", max_iter=1, tol=None)):
+sgd = SGDClassifier(loss="log_loss", max_iter=1, tol=None)
+for model in (LogisticRegression(), LogisticRegression(solver="newton"), sgd):
     model.fit(X, X[:, 0] > 0)
 import distributed, threadpoolctl
 print(next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmRSS")))

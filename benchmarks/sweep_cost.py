@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import subprocess
 import sys
@@ -75,11 +76,13 @@ def resident() -> None:
     rows = []
     with dask.config.set({"num_workers": 2, "scheduler": "threads"}):
         engine = Engine(load(X, y, count_rows=count_rows))
-        ours = median_seconds(lambda: engine.sweep(gradient()), 11)
+        ours = median_seconds(functools.partial(engine.sweep, gradient()), 11)
     rows.append(["daskml_core, 2 threads", ours * 1e3])
     with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
         engine = Engine(load(store["X"], da.from_zarr(store["y"]).astype("f8"), count_rows=count_rows))
-        rows.append(["daskml_core, Client, 2 processes", median_seconds(lambda: engine.sweep(gradient()), 11) * 1e3])
+        rows.append(
+            ["daskml_core, Client, 2 processes", median_seconds(functools.partial(engine.sweep, gradient()), 11) * 1e3]
+        )
         del engine
     script = Path(__file__).with_name("torch_ddp.py")
     done = subprocess.run([sys.executable, str(script), str(store.store.root)], capture_output=True, text=True)

@@ -59,7 +59,7 @@ def _sizes(n: int, test_size: float | int | None, train_size: float | int | None
 
 
 def _codes(block: Block, classes: Array) -> tuple[tuple[int, Array], ...]:
-    return ((block.index, encode_labels(block.y, classes).astype(np.int32)),)
+    return ((block.number, encode_labels(block.y, classes).astype(np.int32)),)
 
 
 def _join(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -210,7 +210,7 @@ def minimize(
     message = "converged" if last.converged else f"max_iter={max_iter} was reached"
     if not last.converged:
         warnings.warn(f"minimize did not converge: {message}. Raise it, or scale the data.", ConvergenceWarning, 2)
-    return OptimizeResult(
+    return OptimizeResult(  # type: ignore[call-arg]
         x=layout.unpack(last.theta),
         fun=last.value,
         success=bool(last.converged),

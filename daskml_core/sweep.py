@@ -30,8 +30,8 @@ class Block(NamedTuple):
     X: Any
     y: Any
     weight: Any
-    index: int
-    """Number of the block in the data set."""
+    number: int
+    """Of the block in the data set."""
     start: int
     """Global number of the block's first row."""
 

@@ -103,8 +103,8 @@ def from_dask(array: Any, *, transposed: bool = False) -> BlockedArray:
         recipes.append(Transposed(recipe) if transposed else recipe)
     lengths = tuple(None if np.isnan(n) else int(n) for n in array.chunks[rows_axis])
     trailing = tuple(int(n) for axis, n in enumerate(array.shape) if axis != rows_axis)
-    rows = max((length or 0 for length in lengths), default=0)
-    block = rows * int(np.prod(trailing, dtype=np.int64)) * array.dtype.itemsize
+    longest = max((length or 0 for length in lengths), default=0)
+    block = longest * int(np.prod(trailing, dtype=np.int64)) * array.dtype.itemsize
     held = all(isinstance(r.source if isinstance(r, Transposed) else r, InMemory) for r in recipes)
     persisted = bool(futures) and all(set(keys) <= set(futures) for keys in groups)
     return BlockedArray(

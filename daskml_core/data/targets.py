@@ -23,7 +23,7 @@ def label_counts(block: Block, params: None) -> LabelCounts:
     if y.dtype.kind == "O" and len(y):
         missing = [i for i, label in enumerate(y.tolist()) if label is None or label != label]
         if missing:
-            raise ValueError(f"Input y contains NaN: block {block.index}, row {block.start + missing[0]}.")
+            raise ValueError(f"Input y contains NaN: block {block.number}, row {block.start + missing[0]}.")
     if y.dtype == bool:
         # Two counts instead of a sort: ten times as fast for what is the most common target.
         s = np.ones(len(y)) if block.weight is None else block.weight

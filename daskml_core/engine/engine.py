@@ -75,10 +75,10 @@ class Engine:
         self.costs: list[SweepCost] = []
         self._checked = False
         self.base_bytes = self.executor.base_bytes()
-        self._ahead = bool(setting("read-ahead")) and not local
+        self._ahead = 0 if local else int(setting("read-ahead"))
         need = memory.footprint(blocks, self.executor, kernels, self.base_bytes, read_ahead=self._ahead)
         if need.threads_that_fit(self.executor.n_threads) < self.executor.n_threads:
-            self._ahead = False
+            self._ahead = 0
             need = memory.footprint(blocks, self.executor, kernels, self.base_bytes)
         if not local:
             memory.require_fit(blocks, need)
@@ -240,7 +240,7 @@ class Engine:
 
 
 def _count(block: Block, params: Any) -> tuple[tuple[int, int], ...]:
-    return ((block.index, block.n_rows),)
+    return ((block.number, block.n_rows),)
 
 
 def _concatenate(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -73,7 +73,7 @@ def footprint(
     kernels: Sequence[tuple[Kernel, object]],
     base: int | None = None,
     *,
-    read_ahead: bool = False,
+    read_ahead: int = 0,
 ) -> Footprint:
     """What the kernels will take on these blocks."""
     rows = max(blocks.lengths, default=0)
@@ -84,7 +84,7 @@ def footprint(
     held = 0 if blocks.X is not None and blocks.X.in_memory else block_bytes(blocks)
     return Footprint(
         base=executor.base_bytes() if base is None else base,
-        per_thread=(1 + read_ahead) * held + read_bytes(blocks) + workspace + 2 * partial,
+        per_thread=(1 + read_ahead) * held + max(1, read_ahead) * read_bytes(blocks) + workspace + 2 * partial,
         # Joining pieces holds the old answer and the new one.
         shared=3 * partial + 2 * gathered,
         limit=executor.memory_limit,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class BlockRecipe(NamedTuple):
     """How to read one block of a data set: a recipe a column, and where its rows stand."""
 
     recipes: tuple[Recipe | None, Recipe | None, Recipe | None]
-    index: int
+    number: int
     start: int
     n_rows: int
 
@@ -36,8 +37,8 @@ class SpanRecipe:
     names: tuple[str, ...] | None = None
     in_memory: bool = False
     """Whether the source is memory of this process already: its views are kept, not copied."""
-    read_ahead: bool = False
-    """Whether the next block is read while kernels run on the current one; one more block in memory."""
+    read_ahead: int = 0
+    """Blocks that are read while kernels run on the current one; so many more blocks in memory."""
 
 
 class SpanData(NamedTuple):
@@ -71,14 +72,14 @@ def identity(value: Any) -> Any:
 
 def _read(span: SpanRecipe, position: int, values: Mapping[Any, Any], check: bool) -> Block:
     recipe = span.blocks[position]
-    place = (recipe.index, recipe.start, recipe.n_rows)
+    place = (recipe.number, recipe.start, recipe.n_rows)
     return read_block(recipe.recipes, values, span.dtype, *place, check=check, names=span.names)
 
 
 def _own(block: Block) -> Block:
     """The block in memory of its own: a view would keep a whole source chunk alive while the span is resident."""
     views = {name: a for name in ("X", "y", "weight") if (a := getattr(block, name)) is not None and a.base is not None}
-    return block._replace(**{name: np.array(a) for name, a in views.items()})
+    return block._replace(**{name: np.array(a) for name, a in views.items()})  # type: ignore[arg-type]
 
 
 def load_span(span: SpanRecipe, values: Mapping[Any, Any], check: bool) -> SpanData:
@@ -97,7 +98,7 @@ def _aligned(block: Block) -> Block:
         return block
     columns = {name: getattr(block, name) for name in ("X", "y", "weight")}
     moved = {name: np.require(a, requirements=["C", "A"]) for name, a in columns.items() if a is not None}
-    return block._replace(**moved)
+    return block._replace(**moved)  # type: ignore[arg-type]
 
 
 class _SpanReader:
@@ -109,26 +110,34 @@ class _SpanReader:
         self.read_s = 0.0
 
     def __iter__(self) -> Iterator[Block]:
-        """All blocks in order, the next one read while the current one is worked on where that was planned."""
+        """All blocks in order, the next ones read while the current one is worked on where that was planned."""
         n = len(self.span.blocks)
         if isinstance(self.span, SpanData) or not self.span.read_ahead or n < 2:
             yield from (self.block(position) for position in range(n))
             return
-        with ThreadPoolExecutor(1, "daskml-core-read-ahead") as pool:
-            coming = pool.submit(self.block, 0)
+        depth = self.span.read_ahead
+        with ThreadPoolExecutor(depth, "daskml-core-read-ahead") as pool:
+            coming = deque(pool.submit(self._read, position) for position in range(min(depth, n)))
             for position in range(n):
-                block = coming.result()
-                if position + 1 < n:
-                    coming = pool.submit(self.block, position + 1)
-                yield block
+                block, seconds = coming.popleft().result()
+                if position + depth < n:
+                    coming.append(pool.submit(self._read, position + depth))
+                yield self._count(block, seconds)
 
     def block(self, position: int) -> Block:
         """One block."""
         if isinstance(self.span, SpanData):
             return _aligned(self.span.blocks[position])
+        return self._count(*self._read(position))
+
+    def _read(self, position: int) -> tuple[Block, float]:
+        assert isinstance(self.span, SpanRecipe)
         start = time.perf_counter()
         block = _read(self.span, position, self.values, self.check)
-        self.read_s += time.perf_counter() - start
+        return block, time.perf_counter() - start
+
+    def _count(self, block: Block, seconds: float) -> Block:
+        self.read_s += seconds
         self.bytes_read += sum(a.nbytes for a in (block.X, block.y, block.weight) if a is not None)
         return block
 

@@ -71,8 +71,8 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
     m = _n_models(params)
     if width == 1 and order == 1 and folds is None and isinstance(loss, HalfLogistic) and block.n_rows:
         tile = tile_rows(d, block.X.dtype.itemsize)
-        total, slope, rest = logistic_gradient(block.X, block.y, block.weight, W[:, 0], float(b[0]), tile)
-        return LinearPartial(np.array([total]), slope[:, None], np.array([rest]), None)
+        summed, slope, rest = logistic_gradient(block.X, block.y, block.weight, W[:, 0], float(b[0]), tile)
+        return LinearPartial(np.array([summed]), slope[:, None], np.array([rest]), None)
     X = block.X
     dtype = X.dtype if X is not None else np.dtype(np.float64)
     value = np.zeros(m)
@@ -193,7 +193,7 @@ def _name(params: LinearParams) -> str:
     return f"{params.loss.name}-{('loss', 'gradient', 'hessian')[params.order]}"
 
 
-LINEAR_LOSS = Kernel(linear_loss, _name, _workspace, _partial_bytes, _stack, _split, _stack_key)
+LINEAR_LOSS = Kernel(linear_loss, _name, _workspace, _partial_bytes, stack=_stack, split=_split, stack_key=_stack_key)
 
 
 class SecondMoments(NamedTuple):

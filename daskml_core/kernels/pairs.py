@@ -25,7 +25,7 @@ def pack_pairs(truth: Array, prediction: Array) -> Array:
 def _finite(values: Array, what: str, block: Block) -> Array:
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         row = int(np.argwhere(~np.isfinite(values))[0][0])
-        raise ValueError(f"Input {what} contains NaN or infinity: block {block.index}, row {block.start + row}.")
+        raise ValueError(f"Input {what} contains NaN or infinity: block {block.number}, row {block.start + row}.")
     return values
 
 
@@ -96,7 +96,7 @@ def log_probabilities(block: Block, params: None) -> LabelSums:
     eps = np.finfo(p.dtype if p.dtype.kind == "f" else np.float64).eps
     p = np.asarray(p, dtype=np.float64)
     if len(p) and (p.min() < 0 or p.max() > 1):
-        raise ValueError(f"y_pred has values outside of [0, 1]: {p.min():g} to {p.max():g} in block {block.index}.")
+        raise ValueError(f"y_pred has values outside of [0, 1]: {p.min():g} to {p.max():g} in block {block.number}.")
     P = np.column_stack([1 - p, p]) if p.ndim == 1 else p
     return _by_label(block.y["t"], _weight(block), np.log(np.clip(P, eps, 1 - eps)))
 
@@ -105,7 +105,7 @@ def squared_probabilities(block: Block, params: None) -> LabelSums:
     """Sums of ``p**2`` and ``p`` for the Brier score."""
     p = np.asarray(_finite(block.y["p"], "y_proba", block), dtype=np.float64)
     if len(p) and (p.min() < 0 or p.max() > 1):
-        raise ValueError(f"y_proba has values outside of [0, 1]: {p.min():g} to {p.max():g} in block {block.index}.")
+        raise ValueError(f"y_proba has values outside of [0, 1]: {p.min():g} to {p.max():g} in block {block.number}.")
     return _by_label(block.y["t"], _weight(block), np.column_stack([p * p, p]))
 
 

@@ -37,7 +37,7 @@ def draw_rows(block: Block, params: SampleParams) -> RowSample:
     if share >= block.n_rows:
         rows: Any = slice(None)
     else:
-        rng = np.random.default_rng([params.seed, block.index])
+        rng = np.random.default_rng([params.seed, block.number])
         rows = np.sort(rng.choice(block.n_rows, size=share, replace=False))
     # Copies: a view would keep the whole block alive.
     return RowSample(

@@ -232,7 +232,7 @@ def sgd_block(block: Block, request: tuple[SGDParams, SGDCarry]) -> SGDCarry:
     if n == 0:
         return carry
     if p.shuffle:
-        order = np.random.default_rng([p.seed, p.epoch, block.index]).permutation(n)
+        order = np.random.default_rng([p.seed, p.epoch, block.number]).permutation(n)
     else:
         order = np.arange(n)
     V, mean_V, q = (np.array(a.T, order="C") for a in (carry.W, carry.mean_W, carry.q))

@@ -95,7 +95,7 @@ def user_sgd(block: Block, request: tuple[UserStep, UserCarry]) -> UserCarry:
     p, carry = request
     theta, velocity = carry.theta.copy(), carry.velocity.copy()
     t, total = carry.t, carry.sum_loss
-    order = np.random.default_rng([p.seed, p.epoch, block.index]).permutation(block.n_rows)
+    order = np.random.default_rng([p.seed, p.epoch, block.number]).permutation(block.n_rows)
     for lo in range(0, len(order), p.batch_size):
         rows = order[lo : lo + p.batch_size]
         y = None if block.y is None else block.y[rows]

@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
 from daskml_core.data import is_lazy, load
-from daskml_core.data.blocks import RowBlocks
+from daskml_core.data.blocks import BlockedArray, RowBlocks
 from daskml_core.data.targets import (
     LABEL_COUNTS,
     TARGET_MOMENTS,
@@ -90,15 +90,12 @@ def load_regression(
     """Data of a regressor: y numeric and finite, (rows,) or (rows, targets) where the model has several outputs."""
     blocks = _load(estimator, X, y, sample_weight, feature_dim, multi_output=multi_output, y_numeric=True)
     assert blocks.y is not None
-    if blocks.y.trailing and not multi_output:
-        if blocks.y.trailing != (1,):
-            raise ValueError(f"y should be a 1d array, got an array of shape (n_rows, {blocks.y.trailing[0]}) instead.")
-        blocks = replace(blocks, y=replace(blocks.y.map(np.ravel, dtype=blocks.y.dtype), trailing=()))
-        assert blocks.y is not None
-    if blocks.y.dtype.kind not in "fiub":
-        raise ValueError(f"y has dtype {blocks.y.dtype}; a regression needs numbers. Convert it, e.g. y.astype(float).")
-    if blocks.y.dtype != np.float64:
-        blocks = replace(blocks, y=_as_memory(blocks.y.map(_to_float64, dtype=np.float64), blocks.y))
+    target = blocks.y if multi_output else _one_column(blocks.y)
+    if target.dtype.kind not in "fiub":
+        raise ValueError(f"y has dtype {target.dtype}; a regression needs numbers. Convert it, e.g. y.astype(float).")
+    if target.dtype != np.float64:
+        target = _as_memory(target.map(_to_float64, dtype=np.float64), target)
+    blocks = replace(blocks, y=target)
     (moments,) = run_sweeps(_targets_only(blocks), Sweep(TARGET_MOMENTS, None, merge_target_moments))
     _require_weight(moments.sum_weight)
     return TrainingSet(blocks, float(moments.sum_weight), _fraction(blocks), moments=moments)
@@ -106,6 +103,15 @@ def load_regression(
 
 def _to_float64(y: Array) -> Array:
     return y.astype(np.float64)
+
+
+def _one_column(y: BlockedArray) -> BlockedArray:
+    """y (rows,) of y (rows,) or (rows, 1)."""
+    if not y.trailing:
+        return y
+    if y.trailing != (1,):
+        raise ValueError(f"y should be a 1d array, got an array of shape (n_rows, {y.trailing[0]}) instead.")
+    return replace(_as_memory(y.map(np.ravel, dtype=y.dtype), y), trailing=())
 
 
 def _as_memory(derived: Any, source: Any) -> Any:
@@ -127,11 +133,8 @@ def load_classification(
     assert blocks.y is not None
     if not is_lazy(y) and not is_lazy(X):
         check_classification_targets(np.ravel(np.asarray(y)))
-    if blocks.y.trailing:
-        if blocks.y.trailing != (1,):
-            raise ValueError(f"y should be a 1d array, got an array of shape (n_rows, {blocks.y.trailing[0]}) instead.")
-        blocks = replace(blocks, y=replace(blocks.y.map(np.ravel, dtype=blocks.y.dtype), trailing=()))
-        assert blocks.y is not None
+    labels = _one_column(blocks.y)
+    blocks = replace(blocks, y=labels)
     counts: LabelCounts
     (counts,) = run_sweeps(_targets_only(blocks), Sweep(LABEL_COUNTS, None, merge_label_counts))
     found = np.asarray(counts.classes)
@@ -153,7 +156,7 @@ def load_classification(
             f"{classes.tolist()[0]!r}"
         )
     fraction = _fraction(blocks)
-    y_codes = _as_memory(blocks.y.map(encode_labels, classes, dtype=np.float64), blocks.y)
+    y_codes = _as_memory(labels.map(encode_labels, classes, dtype=np.float64), labels)
     weight = blocks.weight
     if class_weight is not None:
         factors = class_factors(class_weight, classes, sums, counts)

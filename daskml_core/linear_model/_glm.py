@@ -16,7 +16,7 @@ from daskml_core.linear_model._validate import non_negative, positive
 from daskml_core.losses import HalfPoisson
 from daskml_core.objective import ROUNDING, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
-from daskml_core.sweep import Kernel
+from daskml_core.sweep import Array, Kernel
 
 
 class PoissonRegressor(LinearRegressorBase):
@@ -48,6 +48,9 @@ class PoissonRegressor(LinearRegressorBase):
     >>> PoissonRegressor(alpha=0).fit(X, y).coef_.round(1)
     array([1., 0.])
     """
+
+    coef_: Array
+    intercept_: float
 
     def __init__(
         self,

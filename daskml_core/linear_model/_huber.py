@@ -64,6 +64,10 @@ class HuberRegressor(LinearRegressorBase):
     array([2.])
     """
 
+    coef_: Array
+    intercept_: float
+    scale_: float
+
     def __init__(
         self,
         *,

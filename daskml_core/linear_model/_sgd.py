@@ -30,7 +30,7 @@ def fit_sgd(estimator: Any, data: TrainingSet, objective: LinearObjective, theta
             "one-against-rest, or another solver for the multinomial model."
         )
     options = dict(estimator.solver_options or {})
-    known = {"learning_rate": "invscaling", "eta0": 0.05, "power_t": 0.25, "batch_size": 1, "average": True,
+    known: dict[str, Any] = {"learning_rate": "invscaling", "eta0": 0.05, "power_t": 0.25, "batch_size": 1, "average": True,
              "shuffle": True, "n_chains": 1, "averages_per_epoch": 1}  # fmt: skip
     unknown = sorted(set(options) - set(known))
     if unknown:

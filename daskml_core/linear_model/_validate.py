@@ -8,23 +8,27 @@ from typing import Any
 import numpy as np
 
 
+def _is_real(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
 def positive(name: str, value: Any) -> float:
     """A finite number above zero."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < value < np.inf:
+    if not _is_real(value) or not 0 < value < np.inf:
         raise ValueError(f"{name} must be a positive number, got {value!r}.")
     return float(value)
 
 
 def non_negative(name: str, value: Any) -> float:
     """A finite number not below zero."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= value < np.inf:
+    if not _is_real(value) or not 0 <= value < np.inf:
         raise ValueError(f"{name} must be a non-negative number, got {value!r}.")
     return float(value)
 
 
 def unit_interval(name: str, value: Any) -> float:
     """A number between 0 and 1."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= value <= 1:
+    if not _is_real(value) or not 0 <= value <= 1:
         raise ValueError(f"{name} must be between 0 and 1, got {value!r}.")
     return float(value)
 

@@ -127,7 +127,7 @@ def _step(
         base, at_base, t_next = point, at_point, 1.0
     assert at_point.grad is not None and at_base.grad is not None
     norm = stationarity(objective, point, at_point.grad)
-    moved = float(np.abs(point - state.theta).max())
+    length = float(np.abs(point - state.theta).max())
     return GradientDescentState(
         theta=point,
         value=at_point.value,
@@ -139,7 +139,7 @@ def _step(
         previous=state.theta,
         t=float(t_next),
         n_iter=state.n_iter + 1,
-        step=moved,
+        step=length,
         converged=norm <= tol,
     )
 
