@@ -62,15 +62,11 @@ def test_mini_batches_come_close_and_are_reproducible():
 
 def test_the_l2_term_is_per_row():
     X, y = data()
-    ours = minimize(
-        lambda w, X, y: (float(((X @ w - y) ** 2).sum() / 2), X.T @ (X @ w - y)),
-        np.zeros(6),
-        X,
-        y,
-        l2=0.5,
-        tol=1e-9,
-        max_iter=5000,
-    )
+
+    def squared(w, X, y):
+        return float(((X @ w - y) ** 2).sum() / 2), X.T @ (X @ w - y)
+
+    ours = minimize(squared, np.zeros(6), X, y, l2=0.5, tol=1e-9, max_iter=5000)
     exact = np.linalg.solve(X.T @ X / len(X) + 0.5 * np.eye(6), X.T @ y / len(X))
     np.testing.assert_allclose(ours.x, exact, rtol=1e-6)
 

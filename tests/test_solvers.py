@@ -161,9 +161,8 @@ def test_a_fold_mask_leaves_rows_out_for_each_model():
     (masked,) = engine_of(X, y).sweep(Sweep(LINEAR_LOSS, params))
     for j, fold in enumerate([0, 1, 2, -1]):
         rows = np.arange(300) % 3 != fold
-        alone = linear_loss(
-            Block(X[rows], y[rows] * 1.0, None, 0, 0), params._replace(W=W[:, [j]], b=np.zeros(1), folds=None)
-        )
+        one = params._replace(W=W[:, [j]], b=np.zeros(1), folds=None)
+        alone = linear_loss(Block(X[rows], y[rows] * 1.0, None, 0, 0), one)
         np.testing.assert_allclose(masked.value[j], alone.value[0], rtol=1e-10)
         np.testing.assert_allclose(masked.grad_W[:, j], alone.grad_W[:, 0], rtol=1e-9, atol=1e-10)
 

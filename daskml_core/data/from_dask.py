@@ -16,8 +16,8 @@ import numpy as np
 from daskml_core.data.blocks import BlockedArray, InMemory, Recipe, Values
 from daskml_core.sweep import Array
 
-PIPELINE_BLOCKS = 3
-"""Blocks that a lazy pipeline is taken to hold at once: what it reads, and the input and output of a step."""
+PIPELINE_BLOCKS = 2
+"""Blocks that a lazy pipeline is taken to hold beside its result: the input of a step, and what it was read from."""
 
 
 class DaskBlocks(NamedTuple):

@@ -17,6 +17,9 @@ from daskml_core.engine.settings import memory_limit_setting
 LARGE_PARAMS_BYTES = 1 << 16
 """Parameters above this size go out as one task that returns them, smaller ones inside each task."""
 
+CODE_BYTES = 64 << 20
+"""What loading compiled kernels and BLAS buffers adds to a process when it first runs kernels (measured 50 MB)."""
+
 DASK_SAFE_FRACTION = 0.55
 """A Dask worker starts to spill at 60 % of its limit; resident spans must stay below that."""
 
@@ -109,6 +112,8 @@ class Threads:
     """Threads of this process, through Dask's local schedulers."""
 
     processes = 1
+    warm = False
+    """Whether kernels have run in this process before."""
 
     def __init__(self, n_threads: int | None = None) -> None:
         import dask
@@ -126,7 +131,7 @@ class Threads:
     def base_bytes(self) -> int:
         if self.limited:
             return_free_memory()
-        return _resident_set_bytes()
+        return _resident_set_bytes() + (0 if Threads.warm else CODE_BYTES)
 
     def _run(self, name: str, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         if len(calls) == 1 or self.n_threads == 1:
@@ -151,6 +156,7 @@ class Threads:
             for span, value, check in zip(spans, values, checks, strict=True)
         ]
         answers = self._run(name, calls)
+        Threads.warm = True
         if self.limited:
             return_free_memory()
         return tasks.merge_answers(requests.combines, *answers)
@@ -184,7 +190,10 @@ class Workers:
         setting = memory_limit_setting()
         from distributed.system import MEMORY_LIMIT
 
-        worker_limit = int(DASK_SAFE_FRACTION * min(limits)) if limits else int(0.6 * MEMORY_LIMIT / self.processes)
+        worker_limit = int(CODE_BYTES = 64 << 20
+"""What loading compiled kernels and BLAS buffers adds to a process when it first runs kernels (measured 50 MB)."""
+
+DASK_SAFE_FRACTION * min(limits)) if limits else int(0.6 * MEMORY_LIMIT / self.processes)
         self.memory_limit = worker_limit if setting is None else min(setting, worker_limit)
 
     def base_bytes(self) -> int:

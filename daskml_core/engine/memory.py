@@ -61,9 +61,9 @@ def read_bytes(blocks: RowBlocks) -> int:
     for column in blocks.columns:
         if column.in_memory:
             continue
-        total += column.source_bytes or max(blocks.lengths, default=0) * column.row_bytes
-        if column.encoded_bytes:
-            total += max(column.encoded_bytes)
+        source = column.source_bytes or max(blocks.lengths, default=0) * column.row_bytes
+        # Noise does not compress: where the encoded size is not known it may be the decoded one.
+        total += source + (max(column.encoded_bytes) if column.encoded_bytes else source)
     return total
 
 

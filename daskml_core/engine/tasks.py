@@ -84,7 +84,7 @@ def _own(block: Block) -> Block:
 
 def load_span(span: SpanRecipe, values: Mapping[Any, Any], check: bool) -> SpanData:
     """Read every block of a span, to stay in memory."""
-    blocks = tuple(_read(span, i, values, check) for i in range(len(span.blocks)))
+    blocks = tuple(_SpanReader(span, values, check))
     return SpanData(blocks if span.in_memory else tuple(_own(block) for block in blocks))
 
 

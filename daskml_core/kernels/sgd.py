@@ -38,6 +38,8 @@ class SGDParams(NamedTuple):
     loss: int
     epsilon: float
     alpha: float
+    """Strength of the penalty, and what the "optimal" schedule is computed from."""
+    penalised: bool
     l1_ratio: float
     schedule: int
     power_t: float
@@ -142,6 +144,7 @@ def _descend(
     kind: int,
     epsilon: float,
     alpha: float,
+    penalised: bool,
     l1_ratio: float,
     schedule: int,
     power_t: float,
@@ -179,7 +182,7 @@ def _descend(
                 total += loss
                 slope = min(max(slope, -1e12), 1e12)
                 slopes[k - start, j] = slope * weight
-        shrink = max(0.0, 1.0 - (1.0 - l1_ratio) * eta * alpha)
+        shrink = max(0.0, 1.0 - (1.0 - l1_ratio) * eta * alpha) if penalised else 1.0
         for j in range(m):
             if shrink != 1.0:
                 scale[j] *= shrink
@@ -204,7 +207,7 @@ def _descend(
                 for f in range(d):
                     mean_V[j, f] += share * (scale[j] * V[j, f] - mean_V[j, f])
                 mean_b[j] += share * (b[j] - mean_b[j])
-        if l1_ratio > 0.0:
+        if penalised and l1_ratio > 0.0:
             u += l1_ratio * eta * alpha
             for j in range(m):
                 for f in range(d):
@@ -240,7 +243,7 @@ def sgd_block(block: Block, request: tuple[SGDParams, SGDCarry]) -> SGDCarry:
     s = np.zeros(0) if block.weight is None else block.weight
     y = block.y.astype(np.float64, copy=False)
     u, t, loss = _descend(
-        block.X, y, s, order, V, b, mean_V, mean_b, q, carry.u, carry.t, carry.eta, p.loss, p.epsilon, p.alpha,
+        block.X, y, s, order, V, b, mean_V, mean_b, q, carry.u, carry.t, carry.eta, p.loss, p.epsilon, p.alpha, p.penalised,
         p.l1_ratio, p.schedule, p.power_t, p.fit_intercept, p.average_from, p.batch_size, p.classes == 2,
         p.classes == 0,
     )  # fmt: skip

@@ -44,6 +44,7 @@ def fit_sgd(estimator: Any, data: TrainingSet, objective: LinearObjective, theta
         loss=LOSSES["log_loss"],
         epsilon=0.1,
         alpha=alpha,
+        penalised=alpha > 0,
         l1_ratio=penalty.l1 / alpha if alpha else 0.0,
         schedule=SCHEDULES[options["learning_rate"]],
         power_t=options["power_t"],
@@ -101,8 +102,9 @@ class _SGDModel(LinearModel):
         return SGDParams(
             loss=LOSSES[self.loss],
             epsilon=float(self.epsilon),
-            alpha=0.0 if self.penalty is None and self.learning_rate != "optimal" else float(self.alpha),
-            l1_ratio=ratio if self.penalty is not None else 1.0 if self.learning_rate == "optimal" else 0.0,
+            alpha=float(self.alpha),
+            penalised=self.penalty is not None,
+            l1_ratio=ratio,
             schedule=SCHEDULES[self.learning_rate],
             power_t=float(self.power_t),
             fit_intercept=bool(self.fit_intercept),
@@ -178,6 +180,7 @@ class SGDClassifier(ProbabilityMixin, _SGDModel, LinearClassifierBase):
     eta0, power_t : float, default=0.01, 0.5
     n_iter_no_change : int, default=5
     class_weight : dict, "balanced" or None
+        Weight of a row by its own class, in every one-against-rest model; scikit-learn leaves the rest at 1.
     warm_start : bool, default=False
     average : bool or int, default=False
         Keep averaged weights, from this update on.

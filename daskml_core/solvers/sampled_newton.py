@@ -87,7 +87,7 @@ def sampled_newton(
         local = replace(objective, sum_weight=objective.sum_weight if complete else weight)
         solve = prox_newton if l1 else newton
         # In memory more digits cost next to nothing, and data that fits the sample should not depend on `tol`.
-        local_tol = min(tol, 1e-10) if complete else max(tol * 0.1, 1e-10)
+        local_tol = min(tol, 1e-10) if complete else max(tol * 0.1, 1e-5)
         inner: NewtonState | ProxNewtonState = solve_in_memory(
             solve(local, theta, tol=local_tol, max_iter=max_iter if complete else 50), block
         )
