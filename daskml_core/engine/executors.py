@@ -190,10 +190,7 @@ class Workers:
         setting = memory_limit_setting()
         from distributed.system import MEMORY_LIMIT
 
-        worker_limit = int(CODE_BYTES = 64 << 20
-"""What loading compiled kernels and BLAS buffers adds to a process when it first runs kernels (measured 50 MB)."""
-
-DASK_SAFE_FRACTION * min(limits)) if limits else int(0.6 * MEMORY_LIMIT / self.processes)
+        worker_limit = int(DASK_SAFE_FRACTION * min(limits)) if limits else int(0.6 * MEMORY_LIMIT / self.processes)
         self.memory_limit = worker_limit if setting is None else min(setting, worker_limit)
 
     def base_bytes(self) -> int:
