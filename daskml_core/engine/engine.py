@@ -196,6 +196,8 @@ class Engine:
         checks = [first and not span.resident for span in self._spans]
         answer = self.executor.sweep(name, requests, handles, values, checks, int(setting("fan-in")))
         self._checked = True
+        if self.blocks.X is not None and isinstance(self.executor, Threads):
+            Threads.warm = True
         bytes_read = 0 if self._in_memory else answer.bytes_read + pinned_now
         self.costs.append(SweepCost(name, time.perf_counter() - start, bytes_read, 1.0))
         return answer.partials

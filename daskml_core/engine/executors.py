@@ -113,7 +113,7 @@ class Threads:
 
     processes = 1
     warm = False
-    """Whether kernels have run in this process before."""
+    """Whether kernels of a model (not of its targets alone) have run in this process before."""
 
     def __init__(self, n_threads: int | None = None) -> None:
         import dask
@@ -156,7 +156,6 @@ class Threads:
             for span, value, check in zip(spans, values, checks, strict=True)
         ]
         answers = self._run(name, calls)
-        Threads.warm = True
         if self.limited:
             return_free_memory()
         return tasks.merge_answers(requests.combines, *answers)

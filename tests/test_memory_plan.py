@@ -1,0 +1,80 @@
+"""The memory plan: projections, refusals, and a measured peak in a fresh process."""
+
+import subprocess
+import sys
+
+import dask
+import numpy as np
+import pytest
+import zarr
+
+from daskml_core.data import load
+from daskml_core.engine import Engine, count_rows
+from daskml_core.engine.memory import format_bytes
+from daskml_core.kernels.gram import GRAM
+
+MiB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    path = tmp_path_factory.mktemp("memory") / "noise.zarr"
+    group = zarr.open_group(path, mode="w")
+    X = group.create_array("X", shape=(1_000_000, 40), chunks=(25_000, 40), dtype="f4")
+    y = group.create_array("y", shape=(1_000_000,), chunks=(25_000,), dtype="bool")
+    for i in range(40):
+        block = np.random.default_rng(i).standard_normal((25_000, 40), dtype=np.float32)
+        rows = slice(i * 25_000, (i + 1) * 25_000)
+        X[rows], y[rows] = block, block[:, 0] > 0
+    return path
+
+
+CASE = """
+import resource, sys, warnings
+warnings.simplefilter("ignore")
+import dask, zarr
+from daskml_core.linear_model import LogisticRegression
+store = zarr.open_group(sys.argv[1], mode="r")
+LogisticRegression(solver=sys.argv[3]).fit(store["X"][:1000], store["y"][:1000])
+base = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
+dask.config.set({"daskml-core.memory-limit": base + int(sys.argv[2]), "num_workers": 2})
+model = LogisticRegression(solver=sys.argv[3], max_iter=3)
+print(model.plan(store["X"], store["y"]).projected_peak_bytes)
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")
+model.fit(store["X"], store["y"])
+print(next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
+print(base + int(sys.argv[2]))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark is read from /proc")
+@pytest.mark.parametrize("solver", ["auto", "newton"])
+def test_a_fit_on_four_times_the_room_stays_below_the_limit(store, solver):
+    room = 1_000_000 * 40 * 4 // 4
+    done = subprocess.run(
+        [sys.executable, "-c", CASE, str(store), str(room), solver], capture_output=True, text=True, check=True
+    )
+    projected, peak, limit = (int(line) for line in done.stdout.split())
+    assert projected <= limit
+    assert peak <= limit
+
+
+def test_less_is_read_ahead_and_fewer_threads_run_before_a_fit_is_refused(store):
+    group = zarr.open_group(store, mode="r")
+    blocks = load(group["X"], group["y"], count_rows=count_rows)
+    kernels = [(GRAM, None)]
+    with dask.config.set({"scheduler": "threads", "num_workers": 2}):
+        free = Engine(blocks, kernels=kernels)
+        base = free.base_bytes
+        tight = base + free.footprint.per_thread + free.footprint.shared + 2 * MiB
+        with dask.config.set({"daskml-core.memory-limit": tight}):
+            engine = Engine(blocks, kernels=kernels)
+    assert free.executor.n_threads == 2
+    assert engine._ahead < free._ahead
+    assert engine.resident_bytes < free.resident_bytes
+    assert engine.projected_peak_bytes <= tight + 64 * MiB
+
+
+def test_bytes_for_people():
+    assert [format_bytes(n) for n in (5, 2048, 3 * MiB, 5 << 30)] == ["5 B", "2.0 KiB", "3.0 MiB", "5.00 GiB"]
