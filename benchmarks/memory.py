@@ -10,7 +10,7 @@ from common import gate, table, two_class_store
 
 MiB = 1 << 20
 CASE = """
-import sys, dask, zarr
+import sys, dask, zarr, numpy as np
 from daskml_core.linear_model import LogisticRegression, LinearRegression, SGDClassifier
 models = {"auto": LogisticRegression(tol=1e-5), "newton": LogisticRegression(solver="newton", max_iter=3),
           "lbfgs": LogisticRegression(solver="lbfgs", max_iter=3), "gram": LinearRegression(),

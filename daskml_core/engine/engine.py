@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from daskml_core.data.blocks import BlockedArray, RowBlocks
 from daskml_core.engine import memory, tasks
-from daskml_core.engine.executors import Executor, Threads, active_executor
+from daskml_core.engine.executors import CODE_BYTES, Executor, Threads, active_executor
 from daskml_core.engine.settings import setting
 from daskml_core.engine.tree import span_level, span_ranges
 from daskml_core.errors import MemoryPlanError
@@ -75,6 +75,9 @@ class Engine:
         self.costs: list[SweepCost] = []
         self._checked = False
         self.base_bytes = self.executor.base_bytes()
+        names = {kernel.task_name(params) for kernel, params in kernels}
+        if isinstance(self.executor, Threads) and not names <= Threads.warm:
+            self.base_bytes += CODE_BYTES
         self._ahead = 0 if local else int(setting("read-ahead"))
         need = memory.footprint(blocks, self.executor, kernels, self.base_bytes, read_ahead=self._ahead)
         if need.threads_that_fit(self.executor.n_threads) < self.executor.n_threads:
@@ -196,8 +199,8 @@ class Engine:
         checks = [first and not span.resident for span in self._spans]
         answer = self.executor.sweep(name, requests, handles, values, checks, int(setting("fan-in")))
         self._checked = True
-        if self.blocks.X is not None and isinstance(self.executor, Threads):
-            Threads.warm = True
+        if isinstance(self.executor, Threads):
+            Threads.warm |= {sweep.kernel.task_name(sweep.params) for sweep in sweeps}
         bytes_read = 0 if self._in_memory else answer.bytes_read + pinned_now
         self.costs.append(SweepCost(name, time.perf_counter() - start, bytes_read, 1.0))
         return answer.partials
@@ -222,6 +225,8 @@ class Engine:
                     group = []
             chains.append((carry, steps))
         answers = self.executor.fold(name, tasks.FoldRequest(fold.kernel, fold.params), chains)
+        if isinstance(self.executor, Threads):
+            Threads.warm.add(name)
         rows = sum(self.blocks.lengths[i] for order in fold.orders for i in order)
         fraction = rows / max(1, self.blocks.n_rows)
         bytes_read = 0 if self._in_memory else sum(step.bytes_read for step in answers)

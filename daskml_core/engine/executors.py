@@ -9,7 +9,7 @@ import functools
 import os
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from daskml_core.engine import tasks
 from daskml_core.engine.settings import memory_limit_setting
@@ -112,8 +112,8 @@ class Threads:
     """Threads of this process, through Dask's local schedulers."""
 
     processes = 1
-    warm = False
-    """Whether kernels of a model (not of its targets alone) have run in this process before."""
+    warm: ClassVar[set[str]] = set()
+    """Names of the kernels that have run in this process: their compiled code is loaded."""
 
     def __init__(self, n_threads: int | None = None) -> None:
         import dask
@@ -131,7 +131,7 @@ class Threads:
     def base_bytes(self) -> int:
         if self.limited:
             return_free_memory()
-        return _resident_set_bytes() + (0 if Threads.warm else CODE_BYTES)
+        return _resident_set_bytes()
 
     def _run(self, name: str, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         if len(calls) == 1 or self.n_threads == 1:

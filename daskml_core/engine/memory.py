@@ -19,6 +19,10 @@ from daskml_core.errors import MemoryPlanError
 from daskml_core.sweep import Kernel
 
 
+SLACK_BYTES = 8 << 20
+"""Stacks of threads, graphs, and what else is too small to count one by one."""
+
+
 def format_bytes(n: float) -> str:
     """A number of bytes for people.
 
@@ -86,7 +90,7 @@ def footprint(
         base=executor.base_bytes() if base is None else base,
         per_thread=(1 + read_ahead) * held + max(1, read_ahead) * read_bytes(blocks) + workspace + 2 * partial,
         # Joining pieces holds the old answer and the new one.
-        shared=3 * partial + 2 * gathered,
+        shared=3 * partial + 2 * gathered + SLACK_BYTES,
         limit=executor.memory_limit,
     )
 
