@@ -30,7 +30,7 @@ from daskml_core.model_selection import train_test_split
 from daskml_core.preprocessing import StandardScaler
 
 MiB = 1 << 20
-ROOM = 100 * MiB
+ROOM = 115 * MiB
 
 
 def resident_bytes(pids: list[int]) -> int:

@@ -20,9 +20,9 @@ MiB = 1 << 20
 def store(tmp_path_factory):
     path = tmp_path_factory.mktemp("memory") / "noise.zarr"
     group = zarr.open_group(path, mode="w")
-    X = group.create_array("X", shape=(1_000_000, 40), chunks=(25_000, 40), dtype="f4")
-    y = group.create_array("y", shape=(1_000_000,), chunks=(25_000,), dtype="bool")
-    for i in range(40):
+    X = group.create_array("X", shape=(1_500_000, 40), chunks=(25_000, 40), dtype="f4")
+    y = group.create_array("y", shape=(1_500_000,), chunks=(25_000,), dtype="bool")
+    for i in range(60):
         block = np.random.default_rng(i).standard_normal((25_000, 40), dtype=np.float32)
         rows = slice(i * 25_000, (i + 1) * 25_000)
         X[rows], y[rows] = block, block[:, 0] > 0
@@ -54,7 +54,7 @@ print(base + int(sys.argv[2]))
 @pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark is read from /proc")
 @pytest.mark.parametrize("solver", ["auto", "newton"])
 def test_a_fit_on_four_times_the_room_stays_below_the_limit(store, solver):
-    room = 1_000_000 * 40 * 4 // 4
+    room = 1_500_000 * 40 * 4 // 4
     done = subprocess.run(
         [sys.executable, "-c", CASE, str(store), str(room), solver], capture_output=True, text=True, check=True
     )

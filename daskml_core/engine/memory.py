@@ -18,7 +18,6 @@ from daskml_core.engine.executors import Executor
 from daskml_core.errors import MemoryPlanError
 from daskml_core.sweep import Kernel
 
-
 SLACK_BYTES = 8 << 20
 """Stacks of threads, graphs, and what else is too small to count one by one."""
 

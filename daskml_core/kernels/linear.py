@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 
 from daskml_core.kernels.logistic import logistic_gradient
@@ -204,14 +205,27 @@ class SecondMoments(NamedTuple):
 
 def second_moments(block: Block, params: None) -> SecondMoments:
     """``sum_i s_i x_ij**2`` for every feature j."""
-    d = block.X.shape[1]
-    squares = np.zeros(d)
-    step = tile_rows(d, 8)
-    for lo in range(0, block.n_rows, step):
-        x = block.X[lo : lo + step].astype(np.float64)
-        s = np.ones(len(x)) if block.weight is None else block.weight[lo : lo + step]
-        squares += s @ np.square(x)
+    squares = np.zeros(block.X.shape[1])
+    weight = np.zeros(0) if block.weight is None else block.weight
+    _add_squares(block.X, weight, tile_rows(block.X.shape[1], 8), squares)
     return SecondMoments(squares)
+
+
+# `contract` only fuses a product with its addition; rows are added in their own order.
+@numba.njit(cache=True, nogil=True, fastmath={"contract"})
+def _add_squares(X: Any, weight: Any, tile: int, squares: Any) -> None:  # pragma: no cover - compiled
+    n, d = X.shape
+    for lo in range(0, n, tile):
+        part = np.zeros(d, X.dtype)
+        for i in range(lo, min(lo + tile, n)):
+            if len(weight) > 0:
+                for j in range(d):
+                    part[j] += weight[i] * X[i, j] * X[i, j]
+            else:
+                for j in range(d):
+                    part[j] += X[i, j] * X[i, j]
+        for j in range(d):
+            squares[j] += part[j]
 
 
 SECOND_MOMENTS = Kernel(second_moments, "second-moments", lambda n, d, p: min(n, 8192) * d * 16, lambda d, p: 8 * d)

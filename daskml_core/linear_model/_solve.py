@@ -10,7 +10,7 @@ import numpy as np
 
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.engine.settings import memory_limit_setting
-from daskml_core.kernels.linear import LINEAR_LOSS
+from daskml_core.kernels.linear import LINEAR_LOSS, SECOND_MOMENTS
 from daskml_core.kernels.sample import DRAW_ROWS, SampleParams
 from daskml_core.objective import LinearObjective, Objective
 from daskml_core.solvers.gradient_descent import gradient_descent
@@ -100,5 +100,6 @@ def kernels_of(solver: str, objective: LinearObjective, blocks: RowBlocks) -> li
     if solver == "auto" and objective.size <= NEWTON_LIMIT:
         itemsize = blocks.dtype.itemsize
         rows = sample_size(objective.n_features, objective.n_outputs, itemsize, sample_budget())
+        kernels.append((SECOND_MOMENTS, None))
         kernels.append((DRAW_ROWS, SampleParams(min(rows, blocks.n_rows), blocks.n_rows, 0, itemsize)))
     return kernels

@@ -33,15 +33,18 @@ def backtrack(objective: Objective, theta: Array, step: Array, value: float, slo
     if _sufficient(objective, trial, step, value, slope):
         return point, trial
     lengths = 0.5 ** np.arange(1, 31, 3) if not np.isfinite(trial.value) else 0.5 ** np.arange(1, 11)
-    trials: list[Evaluation] = yield from objective.evaluate_many([theta + t * step for t in lengths])
+    # With their gradients: ten columns more of a product, and the chosen point needs no sweep of its own. Ten Hessians
+    # would cost more than that.
+    points = [theta + t * step for t in lengths]
+    trials: list[Evaluation] = yield from objective.evaluate_many(points, 1 if order == 1 else 0)
     values = np.array([e.value for e in trials])
     values[~np.isfinite(values)] = np.inf
     best = int(np.argmin(values))
     if values[best] >= value:
         return None, None
-    point = theta + lengths[best] * step
-    trial = yield from objective.evaluate(point, order)
-    return point, trial
+    if order > 1:
+        trials[best] = yield from objective.evaluate(points[best], order)
+    return points[best], trials[best]
 
 
 def _sufficient(objective: Objective, trial: Evaluation, step: Array, value: float, slope: float) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from daskml_core.kernels.linear import SECOND_MOMENTS, SecondMoments, second_moments
 from daskml_core.kernels.sample import RowSample, sample_sweep
 from daskml_core.objective import Asks, Evaluation, LinearObjective
 from daskml_core.solvers.lbfgs import LBFGSState, lbfgs, lbfgs_state
@@ -78,7 +79,9 @@ def sampled_newton(
     if state is None:
         assert theta is not None
         wanted = sample_size(objective.n_features, objective.n_outputs, itemsize, sample_bytes)
-        sample: RowSample = yield sample_sweep(wanted, n_rows, seed, itemsize)
+        sample: RowSample
+        moments: SecondMoments
+        sample, moments = yield (sample_sweep(wanted, n_rows, seed, itemsize), Sweep(SECOND_MOMENTS))
         block = Block(sample.X, sample.y, sample.weight, 0, 0)
         complete = len(sample.X) >= n_rows
         weight = float(len(sample.X) if sample.weight is None else sample.weight.sum())
@@ -95,10 +98,31 @@ def sampled_newton(
             yield inner
             return inner
         start = inner.theta if np.isfinite(inner.theta).all() else theta
-        return (yield from _full(objective, start, inner.hess, l1, tol, max_iter))
+        metric = complete_metric(objective, inner.hess, second_moments(block, None).squares / weight, moments.squares)
+        return (yield from _full(objective, start, metric, l1, tol, max_iter))
     if isinstance(state, ProxNewtonState):
         return (yield from prox_newton(objective, state=state, tol=tol, max_iter=max_iter))
     return (yield from _correct(objective, state, tol, max_iter))
+
+
+def complete_metric(objective: LinearObjective, hess: Array, in_sample: Array, squares: Array) -> Array:
+    """The sample's Hessian, with the curvature that the sample has missed added to its diagonal.
+
+    A category that few rows have may be absent from the sample. Its curvature there is the penalty's alone, and the
+    first step would overshoot. What is missing of the feature's second moment, times the curvature that an average
+    feature has for its moment, fills the gap.
+    """
+    d, K = objective.n_features, objective.n_outputs
+    in_all = squares / objective.sum_weight if objective.sum_weight > 0 else squares
+    diagonal = np.diagonal(hess)[: d * K].reshape(d, K) - objective.penalty.l2
+    seen = in_sample > 0
+    if not seen.any():
+        return hess
+    ratio = np.median(diagonal[seen] / in_sample[seen, None])
+    missing = np.maximum(in_all - in_sample, 0.0)
+    filled = hess.copy()
+    filled[np.arange(d * K), np.arange(d * K)] += max(ratio, 0.0) * np.repeat(missing, K)
+    return filled
 
 
 def _full(objective: LinearObjective, theta: Array, metric: Array | None, l1: bool, tol: float, max_iter: int) -> Asks:
