@@ -33,7 +33,8 @@ def problems():
         from flights import prepare
 
         store = zarr.open_group(prepare(SCRATCH / "flights.zarr"), mode="r")
-        yield "flights", store["X"][:].astype(np.float64), store["late"][:]
+        # Every fourth flight: scikit-learn takes minutes for all of them at C=1e4.
+        yield "flights", store["X"][::4].astype(np.float64), store["late"][::4]
     except ImportError as error:
         print(f"flights left out: {error}")
 

@@ -130,7 +130,8 @@ def test_task_names_tell_what_they_do():
             return list(dask_scheduler.task_prefixes)
 
         names = client.run_on_scheduler(prefixes)
-        assert {"draw-sample+second-moments", "logistic-gradient"} <= set(names)
+        assert "logistic-gradient" in names
+        assert any(name.startswith("draw-sample") for name in names), names
 
 
 def test_persisted_data_is_used_where_it_lies():
