@@ -186,7 +186,8 @@ class Engine:
         if not self.blocks.n_blocks:
             raise ValueError("The data has no blocks.")
         start = time.perf_counter()
-        name = "+".join(dict.fromkeys(sweep.kernel.task_name(sweep.params) for sweep in sweeps))
+        # Words of letters between dashes: Dask leaves anything else out of the names that its dashboard shows.
+        name = "-and-".join(dict.fromkeys(sweep.kernel.task_name(sweep.params) for sweep in sweeps))
         requests = tasks.Requests(
             tuple(sweep.kernel for sweep in sweeps),
             tuple(sweep.params for sweep in sweeps),
