@@ -60,7 +60,7 @@ def main() -> None:
             theirs = reference.LogisticRegression(C=C, solver="newton-cholesky", tol=1e-10, max_iter=500).fit(X, y)
             row = [f"{name}, l2, C={C:g}"]
             for solver in ("auto", "newton"):
-                ours = linear_model.LogisticRegression(C=C, solver=solver, tol=1e-9, max_iter=500).fit(X, y)
+                ours = linear_model.LogisticRegression(C=C, solver=solver, tol=1e-12, max_iter=500).fit(X, y)
                 row.append(difference(ours, theirs))
             worst = max(worst, *row[1:])
             rows.append(row)
