@@ -205,7 +205,10 @@ def minimize(
         )
         state = UserSGDState(UserCarry(theta, np.zeros_like(theta), 0, 0.0, 0))
         run = _mini_batches(step, blocks.n_blocks, state, tol=tol, max_iter=max_iter)
-    (outcome,) = drive([run], engine)
+    try:
+        (outcome,) = drive([run], engine)
+    finally:
+        engine.close()
     last = outcome.state
     message = "converged" if last.converged else f"max_iter={max_iter} was reached"
     if not last.converged:

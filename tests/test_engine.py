@@ -150,3 +150,27 @@ def test_persisted_data_is_used_where_it_lies():
         doubled = LogisticRegression(solver="newton").fit(persisted * 2, y)
         np.testing.assert_allclose(doubled.coef_, LogisticRegression(solver="newton").fit(held * 2, y).coef_, rtol=1e-8)
         np.testing.assert_array_equal(model.predict(persisted).compute(), expected.predict(held))
+
+
+def test_streamed_blocks_kept_decoded_are_read_once_and_removed_after_the_fit(tmp_path):
+    X, y = two_classes(n=1000)
+    reads = []
+    with dask.config.set({"daskml-core.residency": False, "daskml-core.keep-decoded": str(tmp_path)}):
+        model = LogisticRegression(solver="newton").fit(counting_array(X, (100, -1), reads), y)
+    assert len(reads) == 10
+    assert list(tmp_path.iterdir()) == []
+    with dask.config.set({"daskml-core.residency": False}):
+        again = LogisticRegression(solver="newton").fit(da.from_array(X, chunks=(100, -1)).map_blocks(np.copy), y)
+    assert model.coef_.tobytes() == again.coef_.tobytes()
+
+
+def test_workers_keep_decoded_blocks_too(tmp_path):
+    X, y = two_classes(n=1000)
+    with (
+        LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster),
+        dask.config.set({"daskml-core.residency": False, "daskml-core.keep-decoded": str(tmp_path)}),
+    ):
+        model = LogisticRegression(solver="newton").fit(da.from_array(X, chunks=(100, -1)).map_blocks(np.copy), y)
+    assert model.converged_
+    assert list(tmp_path.iterdir()) == []

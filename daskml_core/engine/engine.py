@@ -6,9 +6,11 @@ Sweeps are cyclic, so an LRU cache would throw out each span just before its nex
 
 from __future__ import annotations
 
+import os
 import time
+import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from daskml_core.data.blocks import BlockedArray, RowBlocks
@@ -92,6 +94,18 @@ class Engine:
         self._free = self._reads_for_free()
         self._spans = self._cut_spans()
         self._mark_resident()
+        self._keep: str | None = None
+        if setting("keep-decoded") is not None and self.blocks.X is not None:
+            self._keep = os.path.join(str(setting("keep-decoded")), f"daskml-core-{uuid.uuid4().hex}")
+            for span in self._spans:
+                if not span.resident:
+                    span.recipe = replace(span.recipe, keep=self._keep)
+
+    def close(self) -> None:
+        """Remove the blocks that were kept decoded on disk."""
+        if self._keep is not None:
+            self.executor.remove(self._keep)
+            self._keep = None
 
     # -- the plan ------------------------------------------------------------------------------------------------
 

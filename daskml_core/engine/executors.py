@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
@@ -56,6 +57,10 @@ class Executor(Protocol):
         fan_in: int,
     ) -> tasks.Answer:
         """The combined answer of all spans."""
+        ...
+
+    def remove(self, directory: str) -> None:
+        """Delete a directory of kept blocks wherever spans have run."""
         ...
 
     def fold(
@@ -133,6 +138,9 @@ class Threads:
             return_free_memory()
         return _resident_set_bytes()
 
+    def remove(self, directory: str) -> None:
+        shutil.rmtree(directory, ignore_errors=True)
+
     def _run(self, name: str, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         if len(calls) == 1 or self.n_threads == 1:
             return [call() for call in calls]
@@ -196,6 +204,9 @@ class Workers:
         info = self.client.scheduler_info(n_workers=-1)["workers"]
         used = [int(worker.get("metrics", {}).get("memory", 0)) for worker in info.values()]
         return max(used, default=0)
+
+    def remove(self, directory: str) -> None:
+        self.client.run(shutil.rmtree, directory, ignore_errors=True)
 
     def _keys(self, name: str, n: int) -> list[Any]:
         token = uuid.uuid4().hex

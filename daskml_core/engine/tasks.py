@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -39,6 +41,8 @@ class SpanRecipe:
     """Whether the source is memory of this process already: its views are kept, not copied."""
     read_ahead: int = 0
     """Blocks that are read while kernels run on the current one; so many more blocks in memory."""
+    keep: str | None = None
+    """Directory in which blocks are kept decoded after they were first read, local to each process."""
 
 
 class SpanData(NamedTuple):
@@ -74,6 +78,26 @@ def _read(span: SpanRecipe, position: int, values: Mapping[Any, Any], check: boo
     recipe = span.blocks[position]
     place = (recipe.number, recipe.start, recipe.n_rows)
     return read_block(recipe.recipes, values, span.dtype, *place, check=check, names=span.names)
+
+
+def _read_kept(span: SpanRecipe, position: int, values: Mapping[Any, Any], check: bool) -> Block:
+    """A block from its decoded copy on the local disk, which is written when the block is first read here."""
+    assert span.keep is not None
+    recipe = span.blocks[position]
+    path = os.path.join(span.keep, f"{recipe.number}.npz")
+    if os.path.exists(path):
+        with np.load(path) as held:
+            X, y, weight = (held[name] if name in held.files else None for name in ("X", "y", "weight"))
+        return Block(X, y, weight, recipe.number, recipe.start)
+    block = _read(span, position, values, check)
+    os.makedirs(span.keep, exist_ok=True)
+    parts = {name: a for name in ("X", "y", "weight") if (a := getattr(block, name)) is not None}
+    # Written beside and renamed: a half-written copy is never read.
+    temporary = f"{path}.{os.getpid()}.{threading.get_ident()}"
+    with open(temporary, "wb") as file:
+        np.savez(file, **parts)
+    os.replace(temporary, path)
+    return block
 
 
 def _own(block: Block) -> Block:
@@ -133,7 +157,8 @@ class _SpanReader:
     def _read(self, position: int) -> tuple[Block, float]:
         assert isinstance(self.span, SpanRecipe)
         start = time.perf_counter()
-        block = _read(self.span, position, self.values, self.check)
+        read = _read if self.span.keep is None else _read_kept
+        block = read(self.span, position, self.values, self.check)
         return block, time.perf_counter() - start
 
     def _count(self, block: Block, seconds: float) -> Block:

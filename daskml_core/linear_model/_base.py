@@ -59,7 +59,10 @@ class LinearModel(BaseEstimator):
     def _run(self, solver: Any, data: TrainingSet, kernels: Any, on_state: Any = None) -> Outcome:
         """Drive a solver over the data and set the attributes that every fit has."""
         engine = Engine(data.blocks, kernels=kernels)
-        (outcome,) = drive([solver], engine, on_state)
+        try:
+            (outcome,) = drive([solver], engine, on_state)
+        finally:
+            engine.close()
         self.n_sweeps_ = round(engine.n_sweeps + data.target_fraction, 6)
         self.history_ = outcome.history
         self.n_iter_ = int(outcome.state.n_iter)
