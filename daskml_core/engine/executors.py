@@ -272,7 +272,7 @@ class Workers:
 
 
 def active_executor() -> Executor:
-    """Workers of the session's ``Client`` if there is one, otherwise threads.
+    """Workers of the active ``Client`` if there is one, otherwise threads.
 
     ``dask.config.set(scheduler="threads" | "synchronous")`` has the last word. Inside a Dask task the task's own
     thread is used: waiting there for other tasks of the same cluster could wait forever.

@@ -118,10 +118,12 @@ def complete_metric(objective: LinearObjective, hess: Array, in_sample: Array, s
     seen = in_sample > 0
     if not seen.any():
         return hess
-    ratio = np.median(diagonal[seen] / in_sample[seen, None])
-    missing = np.maximum(in_all - in_sample, 0.0)
+    ratio = max(float(np.median(diagonal[seen] / in_sample[seen, None])), 0.0)
+    missing = ratio * np.maximum(in_all - in_sample, 0.0)[:, None]
+    # Few rows of one class alone are separated in the sample, and flat at its solution, where they are not in all rows.
+    flat = 0.5 * ratio * in_all[:, None] - diagonal
     filled = hess.copy()
-    filled[np.arange(d * K), np.arange(d * K)] += max(ratio, 0.0) * np.repeat(missing, K)
+    filled[np.arange(d * K), np.arange(d * K)] += np.maximum(missing, flat).ravel()
     return filled
 
 
