@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -29,6 +29,15 @@ class Recipe(Protocol):
 
     def read(self, values: Values) -> Array:
         """The rows as a NumPy array; may be a view of memory that outlives the call."""
+        ...
+
+
+@runtime_checkable
+class Sliceable(Protocol):
+    """A recipe that can read a part of its rows for less than all of them."""
+
+    def part(self, start: int, stop: int) -> Recipe:
+        """Rows ``start:stop`` of the run."""
         ...
 
 
@@ -159,10 +168,17 @@ def cut(column: BlockedArray, lengths: Sequence[int]) -> BlockedArray:
                 break
             lo, hi = max(start, int(bounds[j])), min(stop, int(bounds[j + 1]))
             if hi > lo:
-                parts.append((column.recipes[j], lo - int(bounds[j]), hi - int(bounds[j])))
+                parts.append(_part(column.recipes[j], lo - int(bounds[j]), hi - int(bounds[j])))
         recipes.append(Pieces(tuple(parts), empty))
         start = stop
     return replace(column, recipes=tuple(recipes), lengths=tuple(lengths), encoded_bytes=None)
+
+
+def _part(recipe: Recipe, start: int, stop: int) -> tuple[Recipe, int, int]:
+    """An entry of `Pieces`; a zarr recipe decodes no chunk outside of it."""
+    if isinstance(recipe, Sliceable):
+        return recipe.part(start, stop), 0, stop - start
+    return recipe, start, stop
 
 
 @dataclass(frozen=True, eq=False)

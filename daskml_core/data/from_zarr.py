@@ -31,6 +31,10 @@ class ZarrRows(NamedTuple):
             return np.asarray(self.array[:, self.start : self.stop]).T
         return np.asarray(self.array[self.start : self.stop])
 
+    def part(self, start: int, stop: int) -> ZarrRows:
+        """Rows ``start:stop`` of the run."""
+        return self._replace(start=self.start + start, stop=self.start + stop)
+
 
 def from_zarr(array: Any, *, transposed: bool = False) -> BlockedArray:
     """Row-blocks of a zarr array; with ``transposed`` the rows are its second dimension."""
