@@ -16,6 +16,7 @@ from daskml_core.linear_model import (
     PoissonRegressor,
     Ridge,
 )
+from daskml_core.metrics import log_loss
 from tests.problems import three_classes, two_classes
 
 
@@ -279,3 +280,61 @@ def test_the_history_is_a_table():
     assert {"loss", "grad_norm", "step", "seconds", "bytes_read", "sweeps"} <= set(table.columns)
     assert table["loss"].is_monotonic_decreasing
     assert len(table) == model.n_iter_ + 1
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "gradient_descent", "sgd"])
+def test_every_solver_of_least_squares_reaches_the_gram_matrix_solution(solver):
+    X, y = regression()
+    X = X - 10
+    options = {"max_iter": 200, "learning_rate": "invscaling", "eta0": 0.02} if solver == "sgd" else {"tol": 1e-10}
+    # SGD's average is within its sampling error of the optimum; the others promise the optimum.
+    tolerance = 2e-3 if solver == "sgd" else 1e-6
+    for make in (LinearRegression, lambda **o: Ridge(3.0, **o)):
+        model = make(solver=solver, solver_options=options).fit(*blocks(X, y))
+        expected = make().fit(X, y)
+        assert relative(model.coef_, expected.coef_) < tolerance
+        assert abs(model.intercept_ - expected.intercept_) < tolerance
+        assert model.history_[1]["loss"] >= model.history_[-1]["loss"]
+
+
+@pytest.mark.parametrize("solver", ["proximal", "gradient_descent"])
+def test_lasso_by_sweeps_equals_lasso_by_the_gram_matrix(solver):
+    X, y = regression()
+    expected = Lasso(0.3, tol=1e-10).fit(X, y)
+    model = Lasso(0.3, solver=solver, tol=1e-9, max_iter=20_000).fit(*blocks(X, y))
+    assert relative(model.coef_, expected.coef_) < 1e-5
+    assert model.n_sweeps_ > 1
+
+
+@pytest.mark.parametrize("solver", ["newton", "lbfgs", "gradient_descent"])
+def test_every_solver_of_huber_reaches_the_same_optimum(solver):
+    X, y = regression()
+    X = X - 10
+    y[::20] += 30
+    expected = HuberRegressor(tol=1e-9).fit(X, y)
+    model = HuberRegressor(solver=solver, tol=1e-8, max_iter=20_000).fit(*blocks(X, y))
+    assert relative(model.coef_, expected.coef_) < 1e-5
+
+
+def test_solvers_that_fit_one_target_say_so():
+    X, y = regression(targets=2)
+    with pytest.raises(ValueError, match="y should be a 1d array"):
+        LinearRegression(solver="lbfgs").fit(*blocks(X, y))
+    with pytest.raises(ValueError, match="takes no solver_options"):
+        Ridge(solver_options={"tol": 1e-3}).fit(X, y)
+    with pytest.raises(ValueError, match="cannot handle an l1 penalty"):
+        Lasso(solver="lbfgs").fit(X, y[:, 0])
+    with pytest.raises(ValueError, match="solver must be one of"):
+        HuberRegressor(solver="sgd").fit(X, y[:, 0])
+
+
+def test_multinomial_and_poisson_by_sgd_come_close_to_the_optimum():
+    X, y = three_classes(n=4000)
+    expected = LogisticRegression(tol=1e-8).fit(X, y)
+    model = LogisticRegression(solver="sgd", max_iter=20, tol=1e-5).fit(*blocks(X, y))
+    assert abs(log_loss(y, model.predict_proba(X)) / log_loss(y, expected.predict_proba(X)) - 1) < 1e-3
+    counts = np.random.default_rng(0).poisson(np.exp(X[:, 0] / 2))
+    optimum = PoissonRegressor(alpha=1e-3, tol=1e-8).fit(X, counts)
+    # From twenty epochs of rows in random order: the average is within a standard error, 1 / sqrt(4000).
+    by_sgd = PoissonRegressor(alpha=1e-3, solver="sgd", max_iter=20, tol=1e-6).fit(*blocks(X, counts))
+    np.testing.assert_allclose(by_sgd.coef_, optimum.coef_, atol=0.015)

@@ -55,6 +55,15 @@ def test_weights_are_scikit_learns(class_weight):
     np.testing.assert_allclose(SGDClassifier(**options).fit(X, y, sample_weight=w).coef_, theirs.coef_, rtol=1e-6)
 
 
+@pytest.mark.parametrize("class_weight", ["balanced", {"ash": 3.0, "birch": 0.5, "cedar": 1.0}])
+def test_class_weights_of_more_classes_are_scikit_learns(class_weight):
+    X, y = three_classes(n=400)
+    options = PLAIN | {"loss": "log_loss", "alpha": 0.1, "class_weight": class_weight}
+    theirs = reference.SGDClassifier(**options).fit(X, y)
+    ours = SGDClassifier(**options).fit(da.from_array(X, chunks=(150, 4)), y)
+    np.testing.assert_allclose(ours.coef_, theirs.coef_, rtol=1e-6)
+
+
 def test_more_classes_are_scikit_learns():
     X, y = three_classes(n=400)
     w = np.random.default_rng(0).random(400)

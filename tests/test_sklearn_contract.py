@@ -19,6 +19,7 @@ from daskml_core.preprocessing import MinMaxScaler, StandardScaler
 ESTIMATORS = [
     LinearRegression(),
     Ridge(),
+    Ridge(solver="lbfgs"),
     Lasso(),
     ElasticNet(),
     LogisticRegression(),
@@ -28,6 +29,7 @@ ESTIMATORS = [
     LogisticRegression(solver="proximal", l1_ratio=0.5),
     PoissonRegressor(),
     HuberRegressor(),
+    HuberRegressor(solver="lbfgs", max_iter=1000),
     SGDClassifier(random_state=0, max_iter=20, tol=None),
     SGDRegressor(random_state=0, max_iter=20, tol=None),
     StandardScaler(),

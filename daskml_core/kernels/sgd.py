@@ -3,8 +3,8 @@
 The update is scikit-learn's: one row at a time by default, l2 by shrinking the weights (a lazily kept scale), l1 by the
 cumulative truncated gradient (Tsuruoka, Tsujii and Ananiadou 2009), averages as in Polyak and Juditsky 1992.
 
-Conventions: m one-against-rest models share the rows; y holds class codes (model j has the positive class ``j``, or 1
-where there is one model), or numbers for a regression.
+Conventions: m models share the rows; y holds class codes, or numbers for a regression. One-against-rest model j has the
+positive class ``j``, or 1 where there is one model; the multinomial model's m columns are its classes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,8 @@ LOSSES = {
     "huber": 6,
     "epsilon_insensitive": 7,
     "squared_epsilon_insensitive": 8,
+    "poisson": 9,
+    "multinomial": 10,
 }
 CLASSIFICATION = ("hinge", "squared_hinge", "log_loss", "modified_huber", "perceptron")
 SCHEDULES = {"constant": 0, "optimal": 1, "invscaling": 2, "adaptive": 3}
@@ -52,6 +54,8 @@ class SGDParams(NamedTuple):
     epoch: int
     classes: int
     """Number of classes; 0 for a regression."""
+    class_factors: Array | None = None
+    """(m, 2) weight of the rest and of the positive class in each one-against-rest model."""
 
 
 class SGDCarry(NamedTuple):
@@ -109,6 +113,9 @@ def _loss_and_slope(kind: int, y: float, p: float, epsilon: float) -> Any:  # pr
         if abs(r) <= epsilon:
             return 0.5 * r * r, r
         return epsilon * (abs(r) - 0.5 * epsilon), epsilon if r > 0 else -epsilon
+    if kind == 9:
+        mean = math.exp(min(p, 700.0))
+        return mean - y * p, mean - y
     gap = abs(r) - epsilon
     if gap <= 0:
         return 0.0, 0.0
@@ -116,6 +123,21 @@ def _loss_and_slope(kind: int, y: float, p: float, epsilon: float) -> Any:  # pr
     if kind == 7:
         return gap, sign
     return gap * gap, 2.0 * gap * sign
+
+
+@numba.njit(cache=True, nogil=True)
+def _softmax(z: Any, label: int) -> float:  # pragma: no cover - compiled
+    """Cross-entropy of one row; z becomes its slopes."""
+    top = z.max()
+    own = z[label]
+    total = 0.0
+    for j in range(len(z)):
+        z[j] = math.exp(z[j] - top)
+        total += z[j]
+    for j in range(len(z)):
+        z[j] /= total
+    z[label] -= 1.0
+    return math.log(total) + top - own
 
 
 # Only the dot product may be summed in any order: with it the loop runs in vector registers, and nothing else changes.
@@ -153,6 +175,7 @@ def _descend(
     batch_size: int,
     binary: bool,
     regression: bool,
+    factors: Any,
 ) -> Any:  # pragma: no cover - compiled
     """Rows in ``order``; V, mean_V and q are (m, d), changed in place. Returns (u, t, sum of losses)."""
     m, d = V.shape
@@ -173,15 +196,25 @@ def _descend(
             i = order[k]
             x = X[i]
             weight = s[i] if len(s) > 0 else 1.0
+            z = slopes[k - start]
+            for j in range(m):
+                z[j] = scale[j] * _dot(x, V[j]) + b[j]
+            if kind == 10:
+                total += _softmax(z, int(y[i]))
+                for j in range(m):
+                    z[j] *= weight
+                continue
             for j in range(m):
                 target = y[i]
+                own_weight = weight
                 if not regression:
                     positive = target == 1.0 if binary else target == j
                     target = 1.0 if positive else -1.0
-                loss, slope = _loss_and_slope(kind, target, scale[j] * _dot(x, V[j]) + b[j], epsilon)
+                    if len(factors) > 0:
+                        own_weight *= factors[j, 1 if positive else 0]
+                loss, slope = _loss_and_slope(kind, target, z[j], epsilon)
                 total += loss
-                slope = min(max(slope, -1e12), 1e12)
-                slopes[k - start, j] = slope * weight
+                z[j] = min(max(slope, -1e12), 1e12) * own_weight
         shrink = max(0.0, 1.0 - (1.0 - l1_ratio) * eta * alpha) if penalised else 1.0
         for j in range(m):
             if shrink != 1.0:
@@ -245,7 +278,7 @@ def sgd_block(block: Block, request: tuple[SGDParams, SGDCarry]) -> SGDCarry:
     u, t, loss = _descend(
         block.X, y, s, order, V, b, mean_V, mean_b, q, carry.u, carry.t, carry.eta, p.loss, p.epsilon, p.alpha, p.penalised,
         p.l1_ratio, p.schedule, p.power_t, p.fit_intercept, p.average_from, p.batch_size, p.classes == 2,
-        p.classes == 0,
+        p.classes == 0, np.zeros((0, 2)) if p.class_factors is None else p.class_factors,
     )  # fmt: skip
     return SGDCarry(
         V.T.copy(), b, mean_V.T.copy(), mean_b, q.T.copy(), u, t, carry.eta, carry.sum_loss + loss, carry.n_rows + n

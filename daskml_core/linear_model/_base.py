@@ -68,7 +68,7 @@ class LinearModel(BaseEstimator):
         self.n_iter_ = int(outcome.state.n_iter)
         return outcome
 
-    def _finish(self, state: Any, max_iter: int) -> None:
+    def _finish(self, state: Any, max_iter: int, stacklevel: int = 3) -> None:
         """Refuse a model that is not finite; warn once, with a remedy, when the solver did not converge."""
         self.converged_ = bool(state.converged)
         if self.converged_:
@@ -82,7 +82,7 @@ class LinearModel(BaseEstimator):
             f"{type(self).__name__} did not converge: the largest gradient entry is {state.grad_norm:.2g} "
             f"and {reason} (daskml_core.preprocessing.StandardScaler).",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=stacklevel,
         )
 
     def _plan(self, blocks: RowBlocks, kernels: Any, sweeps: str) -> Plan:

@@ -159,7 +159,7 @@ def load_classification(
     y_codes = _as_memory(labels.map(encode_labels, classes, dtype=np.float64), labels)
     weight = blocks.weight
     if class_weight is not None:
-        factors = class_factors(class_weight, classes, sums, counts)
+        factors = class_factors(class_weight, classes, sums)
         codes = (y_codes,) if weight is None else (y_codes, weight)
         derived = y_codes.map(_class_weights, factors, dtype=np.float64, others=codes[1:])
         weight = replace(derived, in_memory=all(column.in_memory for column in codes), encoded_bytes=None)
@@ -185,7 +185,7 @@ def _class_weights(codes: Array, *rest: Any) -> Array:
     return values * weights[0] if weights else values
 
 
-def class_factors(class_weight: Mapping[Any, float] | str, classes: Array, sums: Array, counts: LabelCounts) -> Array:
+def class_factors(class_weight: Mapping[Any, float] | str, classes: Array, sums: Array) -> Array:
     """Weight of each class; "balanced" is ``n / (K * n_class)`` of the weighted rows, as scikit-learn."""
     if isinstance(class_weight, str):
         if class_weight != "balanced":

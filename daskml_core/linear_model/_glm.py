@@ -11,7 +11,7 @@ from daskml_core.engine import Plan
 from daskml_core.kernels.predict import EXPONENTIAL_PREDICTOR
 from daskml_core.linear_model._base import LinearRegressorBase
 from daskml_core.linear_model._data import TrainingSet, load_regression
-from daskml_core.linear_model._solve import SWEEPS, check_solver, kernels_of, start_solver
+from daskml_core.linear_model._solve import SWEEPS, check_solver, kernels_of, solve_linear
 from daskml_core.linear_model._validate import non_negative, positive
 from daskml_core.losses import HalfPoisson
 from daskml_core.objective import ROUNDING, LinearObjective
@@ -27,7 +27,7 @@ class PoissonRegressor(LinearRegressorBase):
     alpha : float, default=1.0
         Strength of the l2 penalty beside the *mean* of losses.
     fit_intercept : bool, default=True
-    solver : {"auto", "newton", "lbfgs", "gradient_descent", "proximal"}, default="auto"
+    solver : {"auto", "newton", "lbfgs", "gradient_descent", "proximal", "sgd"}, default="auto"
     solver_options : dict, optional
     max_iter : int, default=100
     tol : float, default=1e-4
@@ -112,18 +112,10 @@ class PoissonRegressor(LinearRegressorBase):
         start = objective.pack(np.zeros((d, 1)), np.log(data.moments.mean))
         if self.warm_start and hasattr(self, "coef_") and self.coef_.shape == (d,):
             start = objective.pack(self.coef_[:, None], np.array([self.intercept_]))
-        solver = start_solver(
-            self.solver,
-            objective,
-            start,
-            data.blocks,
-            tol=self.tol,
-            max_iter=self.max_iter,
-            options=self.solver_options,
+        theta = solve_linear(
+            self, data, objective, start, tol=self.tol, max_iter=self.max_iter, options=self.solver_options
         )
-        outcome = self._run(solver, data, kernels_of(self.solver, objective, data.blocks))
-        self._finish(outcome.state, self.max_iter)
-        W, b = objective.unpack(outcome.state.theta)
+        W, b = objective.unpack(theta)
         self.coef_, self.intercept_ = W[:, 0].copy(), float(b[0])
         return self
 

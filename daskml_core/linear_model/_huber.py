@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,15 @@ from daskml_core.engine import Plan
 from daskml_core.kernels.huber import HUBER_LOSS, HuberParams
 from daskml_core.linear_model._base import LinearRegressorBase
 from daskml_core.linear_model._data import TrainingSet, load_regression
+from daskml_core.linear_model._solve import SOLVERS, SWEEPS, check_solver
 from daskml_core.linear_model._validate import non_negative, positive
 from daskml_core.objective import Asks, HuberObjective
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.solvers.lbfgs import LBFGSState, lbfgs
 from daskml_core.solvers.newton import newton
 from daskml_core.sweep import Array
+
+_SOLVERS = ("auto", "newton", "lbfgs", "gradient_descent")
 
 
 def _newton_then_lbfgs(objective: HuberObjective, theta: Array, tol: float, max_iter: int) -> Asks:
@@ -44,6 +48,9 @@ class HuberRegressor(LinearRegressorBase):
     warm_start : bool, default=False
     fit_intercept : bool, default=True
     tol : float, default=1e-5
+    solver : {"auto", "newton", "lbfgs", "gradient_descent"}, default="auto"
+        "auto" is Newton's method, and L-BFGS where that stalls.
+    solver_options : dict, optional
 
     Attributes
     ----------
@@ -77,6 +84,8 @@ class HuberRegressor(LinearRegressorBase):
         warm_start: bool = False,
         fit_intercept: bool = True,
         tol: float = 1e-5,
+        solver: str = "auto",
+        solver_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.epsilon = epsilon
         self.max_iter = max_iter
@@ -84,6 +93,8 @@ class HuberRegressor(LinearRegressorBase):
         self.warm_start = warm_start
         self.fit_intercept = fit_intercept
         self.tol = tol
+        self.solver = solver
+        self.solver_options = solver_options
 
     def _load(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> tuple[TrainingSet, HuberObjective]:
         alpha = non_negative("alpha", self.alpha)
@@ -91,6 +102,12 @@ class HuberRegressor(LinearRegressorBase):
         positive("max_iter", self.max_iter)
         if positive("epsilon", self.epsilon) < 1.0:
             raise ValueError(f"epsilon must be at least 1.0, got {self.epsilon}.")
+        if self.solver not in _SOLVERS:
+            raise ValueError(f"solver must be one of {list(_SOLVERS)}, got {self.solver!r}.")
+        if self.solver != "auto":
+            check_solver(self.solver, 0.0, self.solver_options)
+        elif self.solver_options:
+            raise ValueError(f'solver="auto" takes no solver_options, got {dict(self.solver_options)}.')
         data = load_regression(self, X, y, sample_weight, feature_dim)
         penalty = ElasticNetPenalty(0.0, 2 * alpha / data.sum_weight)
         objective = HuberObjective(
@@ -113,7 +130,11 @@ class HuberRegressor(LinearRegressorBase):
         start = np.concatenate([np.zeros(d), [mean, spread]])
         if self.warm_start and hasattr(self, "coef_") and self.coef_.shape == (d,):
             start = np.concatenate([self.coef_, [self.intercept_, self.scale_]])
-        solver = _newton_then_lbfgs(objective, start, self.tol, self.max_iter)
+        if self.solver == "auto":
+            solver = _newton_then_lbfgs(objective, start, self.tol, self.max_iter)
+        else:
+            options = dict(self.solver_options or {})
+            solver = SOLVERS[self.solver](objective, start, tol=self.tol, max_iter=self.max_iter, **options)
         outcome = self._run(solver, data, self._kernels(data))
         self._finish(outcome.state, self.max_iter)
         theta = outcome.state.theta
@@ -123,4 +144,5 @@ class HuberRegressor(LinearRegressorBase):
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do; X is not read."""
         data, _ = self._load(X, y, sample_weight, feature_dim)
-        return self._plan(data.blocks, self._kernels(data), "about 8, each with value, gradient and Hessian")
+        sweeps = "about 8, each with value, gradient and Hessian" if self.solver == "auto" else SWEEPS[self.solver]
+        return self._plan(data.blocks, self._kernels(data), sweeps)

@@ -1,7 +1,11 @@
-"""Least squares and its penalised forms: everything they need of the data is one centred Gram matrix, one sweep."""
+"""Least squares and its penalised forms: everything they need of the data is one centred Gram matrix, one sweep.
+
+The other solvers are there for more features than a Gram matrix has room for, and for the textbook's gradient descent.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,8 +15,11 @@ from daskml_core.kernels.coordinate_descent import minimise_quadratic
 from daskml_core.kernels.gram import GRAM
 from daskml_core.linear_model._base import LinearRegressorBase
 from daskml_core.linear_model._data import TrainingSet, load_regression
-from daskml_core.linear_model._solve import SWEEPS
+from daskml_core.linear_model._solve import SWEEPS, check_solver, kernels_of, solve_linear
 from daskml_core.linear_model._validate import non_negative, positive, unit_interval
+from daskml_core.losses import HalfSquared
+from daskml_core.objective import ROUNDING, LinearObjective
+from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.solvers.least_squares import LeastSquaresState, least_squares_moments, solve_ridge
 from daskml_core.sweep import Array
 
@@ -22,20 +29,73 @@ class _GramRegressor(LinearRegressorBase):
 
     _multi_output = True
     fit_intercept: bool
+    solver: str
+    solver_options: Mapping[str, Any] | None
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
-        tags.target_tags.multi_output = self._multi_output
+        tags.target_tags.multi_output = self._multi_output and self.solver == "auto"
         return tags
 
     def _check_params(self) -> None:
         """Refuse parameters out of range."""
+
+    def _penalty(self, sum_weight: float) -> ElasticNetPenalty:
+        """The penalty beside the *mean* of half the squared errors."""
+        return ElasticNetPenalty(0.0, 0.0)
+
+    def _stopping(self) -> tuple[float, int, dict[str, Any]]:
+        """Gradient tolerance, iterations and the solver's own options, for the solvers that iterate over the data."""
+        options = dict(self.solver_options or {})
+        return (
+            positive("tol", options.pop("tol", 1e-6)),
+            int(positive("max_iter", options.pop("max_iter", 1000))),
+            options,
+        )
+
+    def _check_solver(self) -> None:
+        if self.solver != "auto":
+            check_solver(self.solver, self._penalty(1.0).l1, self._stopping()[2])
+        elif self.solver_options:
+            raise ValueError(f'solver="auto" takes no solver_options, got {dict(self.solver_options)}.')
+
+    def _load_one_target(
+        self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None
+    ) -> tuple[TrainingSet, LinearObjective]:
+        data = load_regression(self, X, y, sample_weight, feature_dim)
+        blocks = data.blocks
+        objective = LinearObjective(
+            HalfSquared(),
+            self._penalty(data.sum_weight),
+            blocks.n_features,
+            data.sum_weight,
+            bool(self.fit_intercept),
+            rounding=ROUNDING[blocks.dtype],
+        )
+        return data, objective
+
+    def _fit_iteratively(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, warm: bool = False) -> Any:
+        """Fit one target with a solver that sweeps over the data until the gradient is small."""
+        self._check_params()
+        self._check_solver()
+        data, objective = self._load_one_target(X, y, sample_weight, feature_dim)
+        assert data.moments is not None
+        d = data.blocks.n_features
+        W, b = np.zeros((d, 1)), data.moments.mean[:1]
+        if warm and hasattr(self, "coef_") and np.shape(self.coef_) == (d,):
+            W, b = np.array(self.coef_)[:, None], np.array([self.intercept_])
+        tol, max_iter, options = self._stopping()
+        theta = solve_linear(self, data, objective, objective.pack(W, b), tol=tol, max_iter=max_iter, options=options)
+        W, b = objective.unpack(theta)
+        self._set(W.T.copy(), np.array(b), flat=True)
+        return self
 
     def _moments(
         self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, *, exact: bool
     ) -> tuple[LeastSquaresState, bool]:
         """The sweep's result, and whether y had one column per row."""
         self._check_params()
+        self._check_solver()
         data = load_regression(self, X, y, sample_weight, feature_dim, multi_output=self._multi_output)
         assert data.blocks.y is not None
         solver = least_squares_moments(data.blocks.n_features, fit_intercept=bool(self.fit_intercept), exact=exact)
@@ -55,6 +115,10 @@ class _GramRegressor(LinearRegressorBase):
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do; X is not read."""
         self._check_params()
+        self._check_solver()
+        if self.solver != "auto":
+            data, objective = self._load_one_target(X, y, sample_weight, feature_dim)
+            return self._plan(data.blocks, kernels_of(self.solver, objective, data.blocks), SWEEPS[self.solver])
         data = load_regression(self, X, y, sample_weight, feature_dim, multi_output=self._multi_output)
         return self._plan(data.blocks, self._kernels(data), SWEEPS["gram"])
 
@@ -67,6 +131,10 @@ class LinearRegression(_GramRegressor):
     Parameters
     ----------
     fit_intercept : bool, default=True
+    solver : {"auto", "newton", "lbfgs", "gradient_descent", "sgd", "proximal"}, default="auto"
+        "auto" solves the Gram matrix. The others sweep over the data, for one target.
+    solver_options : dict, optional
+        Options of those solvers; also ``tol`` (largest gradient entry, 1e-6) and ``max_iter`` (1000).
 
     Attributes
     ----------
@@ -74,7 +142,7 @@ class LinearRegression(_GramRegressor):
     intercept_ : float or ndarray (n_targets,)
     rank_ : int
     singular_ : ndarray
-        Singular values of the centred X.
+        Singular values of the centred X; with ``rank_`` from ``solver="auto"`` alone.
     n_iter_, n_sweeps_, history_, converged_, n_features_in_
 
     Notes
@@ -91,11 +159,18 @@ class LinearRegression(_GramRegressor):
     1.0
     """
 
-    def __init__(self, *, fit_intercept: bool = True) -> None:
+    def __init__(
+        self, *, fit_intercept: bool = True, solver: str = "auto", solver_options: Mapping[str, Any] | None = None
+    ) -> None:
         self.fit_intercept = fit_intercept
+        self.solver = solver
+        self.solver_options = solver_options
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> LinearRegression:
         """Fit the model; X (n_rows, n_features), y (n_rows,) or (n_rows, n_targets). Returns self."""
+        if self.solver != "auto":
+            self._fit_iteratively(X, y, sample_weight, feature_dim)
+            return self
         state, flat = self._moments(X, y, sample_weight, feature_dim, exact=True)
         targets = state.moments.mean.size - state.n_features
         coef, intercept, self.rank_, self.singular_ = solve_ridge(state, np.zeros(targets))
@@ -112,6 +187,7 @@ class Ridge(_GramRegressor):
     ----------
     alpha : float or array (n_targets,), default=1.0
     fit_intercept : bool, default=True
+    solver, solver_options : as in `LinearRegression`.
 
     Attributes
     ----------
@@ -125,9 +201,24 @@ class Ridge(_GramRegressor):
     array([1., 2.])
     """
 
-    def __init__(self, alpha: float | Array = 1.0, *, fit_intercept: bool = True) -> None:
+    def __init__(
+        self,
+        alpha: float | Array = 1.0,
+        *,
+        fit_intercept: bool = True,
+        solver: str = "auto",
+        solver_options: Mapping[str, Any] | None = None,
+    ) -> None:
         self.alpha = alpha
         self.fit_intercept = fit_intercept
+        self.solver = solver
+        self.solver_options = solver_options
+
+    def _penalty(self, sum_weight: float) -> ElasticNetPenalty:
+        alpha = np.ravel(np.asarray(self.alpha, dtype=np.float64))
+        if len(alpha) != 1:
+            raise ValueError(f'solver="{self.solver}" fits one target, but alpha has {len(alpha)} values.')
+        return ElasticNetPenalty(0.0, float(alpha[0]) / sum_weight)
 
     def _check_params(self) -> None:
         for alpha in np.ravel(np.asarray(self.alpha, dtype=object)):
@@ -135,6 +226,9 @@ class Ridge(_GramRegressor):
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Ridge:
         """Fit the model; X (n_rows, n_features), y (n_rows,) or (n_rows, n_targets). Returns self."""
+        if self.solver != "auto":
+            self._fit_iteratively(X, y, sample_weight, feature_dim)
+            return self
         alpha = np.ravel(np.asarray(self.alpha, dtype=np.float64))
         state, flat = self._moments(X, y, sample_weight, feature_dim, exact=bool((alpha == 0).any()))
         targets = state.moments.mean.size - state.n_features
@@ -165,6 +259,11 @@ class ElasticNet(_GramRegressor):
     warm_start : bool, default=False
     positive : bool, default=False
         Only coefficients that are not negative.
+    solver : {"auto", "proximal", "gradient_descent", "sgd"}, default="auto"
+        "auto" solves the Gram matrix. The others sweep over the data; ``max_iter`` counts their iterations then, and
+        ``tol`` is the largest gradient entry.
+    solver_options : dict, optional
+        Options of those solvers.
 
     Attributes
     ----------
@@ -195,6 +294,8 @@ class ElasticNet(_GramRegressor):
         tol: float = 1e-4,
         warm_start: bool = False,
         positive: bool = False,
+        solver: str = "auto",
+        solver_options: Mapping[str, Any] | None = None,
     ) -> None:
         self.alpha = alpha
         self.l1_ratio = l1_ratio
@@ -203,15 +304,28 @@ class ElasticNet(_GramRegressor):
         self.tol = tol
         self.warm_start = warm_start
         self.positive = positive
+        self.solver = solver
+        self.solver_options = solver_options
+
+    def _penalty(self, sum_weight: float) -> ElasticNetPenalty:
+        alpha, ratio = float(self.alpha), float(self.l1_ratio)
+        return ElasticNetPenalty(alpha * ratio, alpha * (1 - ratio))
+
+    def _stopping(self) -> tuple[float, int, dict[str, Any]]:
+        return float(self.tol), int(self.max_iter), dict(self.solver_options or {})
 
     def _check_params(self) -> None:
         non_negative("alpha", self.alpha)
         unit_interval("l1_ratio", self.l1_ratio)
         positive("max_iter", self.max_iter)
         non_negative("tol", self.tol)
+        if self.positive and self.solver != "auto":
+            raise ValueError(f'positive=True needs solver="auto", got {self.solver!r}.')
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Any:
         """Fit the model; X (n_rows, n_features), y (n_rows,). Returns self."""
+        if self.solver != "auto":
+            return self._fit_iteratively(X, y, sample_weight, feature_dim, warm=bool(self.warm_start))
         state, flat = self._moments(X, y, sample_weight, feature_dim, exact=False)
         d, moments = state.n_features, state.moments
         n = moments.sum_weight
@@ -291,6 +405,8 @@ class Lasso(ElasticNet):
         tol: float = 1e-4,
         warm_start: bool = False,
         positive: bool = False,
+        solver: str = "auto",
+        solver_options: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
             alpha,
@@ -300,4 +416,6 @@ class Lasso(ElasticNet):
             tol=tol,
             warm_start=warm_start,
             positive=positive,
+            solver=solver,
+            solver_options=solver_options,
         )

@@ -11,9 +11,8 @@ import numpy as np
 from daskml_core.engine import Plan
 from daskml_core.linear_model._base import LinearClassifierBase, ProbabilityMixin
 from daskml_core.linear_model._data import TrainingSet, load_classification
-from daskml_core.linear_model._sgd import fit_sgd
-from daskml_core.linear_model._solve import SWEEPS, check_solver, kernels_of, start_solver
-from daskml_core.linear_model._validate import positive, random_seed, unit_interval
+from daskml_core.linear_model._solve import SWEEPS, check_solver, kernels_of, solve_linear
+from daskml_core.linear_model._validate import positive, unit_interval
 from daskml_core.losses import HalfLogistic, Loss, Multinomial
 from daskml_core.objective import ROUNDING, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
@@ -164,22 +163,10 @@ class LogisticRegression(ProbabilityMixin, LinearClassifierBase):
         data = load_classification(self, X, y, sample_weight, self.class_weight, feature_dim)
         assert data.classes is not None
         objective = self._objective(data)
-        if self.solver == "sgd":
-            theta = fit_sgd(self, data, objective, self._start(objective, data))
-        else:
-            solver = start_solver(
-                self.solver,
-                objective,
-                self._start(objective, data),
-                data.blocks,
-                tol=self.tol,
-                max_iter=self.max_iter,
-                seed=random_seed(self.random_state),
-                options=self.solver_options,
-            )
-            outcome = self._run(solver, data, kernels_of(self.solver, objective, data.blocks))
-            self._finish(outcome.state, self.max_iter)
-            theta = outcome.state.theta
+        start = self._start(objective, data)
+        theta = solve_linear(
+            self, data, objective, start, tol=self.tol, max_iter=self.max_iter, options=self.solver_options
+        )
         W, b = objective.unpack(objective.canonical(theta))
         self.classes_ = data.classes
         self.coef_ = np.ascontiguousarray(W.T)
@@ -190,8 +177,7 @@ class LogisticRegression(ProbabilityMixin, LinearClassifierBase):
         _, ratio = self._strengths()
         positive("tol", self.tol)
         positive("max_iter", self.max_iter)
-        if self.solver != "sgd":
-            check_solver(self.solver, ratio, self.solver_options)
+        check_solver(self.solver, ratio, self.solver_options)
 
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do: blocks, spans, bytes a sweep, residency and peak memory; X is not read.

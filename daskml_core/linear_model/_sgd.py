@@ -13,65 +13,11 @@ from daskml_core.engine import Plan
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.kernels.sgd import CLASSIFICATION, LOSSES, SCHEDULES, SGD_BLOCK, SGDParams
 from daskml_core.linear_model._base import LinearClassifierBase, LinearModel, LinearRegressorBase, ProbabilityMixin
-from daskml_core.linear_model._data import TrainingSet, load_classification, load_regression
+from daskml_core.linear_model._data import TrainingSet, class_factors, load_classification, load_regression
 from daskml_core.linear_model._solve import SWEEPS
 from daskml_core.linear_model._validate import non_negative, positive, random_seed, unit_interval
-from daskml_core.losses import HalfLogistic
-from daskml_core.objective import LinearObjective
 from daskml_core.solvers.sgd import SGDState, sgd, start_carry
 from daskml_core.sweep import Array
-
-
-def fit_sgd(estimator: Any, data: TrainingSet, objective: LinearObjective, theta: Array) -> Array:
-    """Minimise a two-class logistic objective by SGD, for `LogisticRegression`; the averaged weights are the answer."""
-    if not isinstance(objective.loss, HalfLogistic):
-        raise ValueError(
-            f'solver="sgd" trains two classes, got {objective.n_outputs}. Use SGDClassifier(loss="log_loss") for '
-            "one-against-rest, or another solver for the multinomial model."
-        )
-    options = dict(estimator.solver_options or {})
-    known: dict[str, Any] = {"learning_rate": "invscaling", "eta0": 0.05, "power_t": 0.25, "batch_size": 1, "average": True,
-             "shuffle": True, "n_chains": 1, "averages_per_epoch": 1}  # fmt: skip
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise ValueError(f'solver="sgd" has no option {unknown}; it takes {sorted(known)}.')
-    options = known | options
-    penalty = objective.penalty
-    alpha = penalty.l1 + penalty.l2
-    if options["learning_rate"] == "optimal" and alpha == 0:
-        raise ValueError('learning_rate="optimal" needs a penalty (finite C). Use "invscaling" or "constant".')
-    params = SGDParams(
-        loss=LOSSES["log_loss"],
-        epsilon=0.1,
-        alpha=alpha,
-        penalised=alpha > 0,
-        l1_ratio=penalty.l1 / alpha if alpha else 0.0,
-        schedule=SCHEDULES[options["learning_rate"]],
-        power_t=options["power_t"],
-        fit_intercept=objective.fit_intercept,
-        # Averages from the second half of the first epoch on: the way from the start is left out.
-        average_from=max(1.0, data.blocks.n_rows / options["batch_size"] / 2) if options["average"] else 0.0,
-        batch_size=int(options["batch_size"]),
-        shuffle=bool(options["shuffle"]),
-        seed=random_seed(estimator.random_state),
-        epoch=0,
-        classes=2,
-    )
-    W, b = objective.unpack(theta)
-    solver = sgd(
-        params,
-        data.blocks.n_blocks,
-        SGDState(start_carry(W, b, options["eta0"])),
-        tol=estimator.tol,
-        max_iter=estimator.max_iter,
-        n_chains=int(options["n_chains"]),
-        averages_per_epoch=int(options["averages_per_epoch"]),
-    )
-    outcome = estimator._run(solver, data, [(SGD_BLOCK, params)])
-    estimator.converged_ = bool(outcome.state.converged)
-    carry = outcome.state.carry
-    averaged = options["average"] and carry.t > params.average_from
-    return objective.pack(carry.mean_W if averaged else carry.W, carry.mean_b if averaged else carry.b)
 
 
 class _SGDModel(LinearModel):
@@ -79,6 +25,7 @@ class _SGDModel(LinearModel):
 
     loss: str
     _losses: tuple[str, ...] = ()
+    _factors: Array | None = None
 
     def _check_params(self, *, partial: bool = False) -> None:
         if self.loss not in self._losses:
@@ -114,6 +61,7 @@ class _SGDModel(LinearModel):
             seed=random_seed(self.random_state),
             epoch=epoch,
             classes=classes,
+            class_factors=self._factors,
         )
 
     def _train(self, data: TrainingSet, classes: int, *, epochs: int | None, fresh: bool) -> None:
@@ -180,7 +128,7 @@ class SGDClassifier(ProbabilityMixin, _SGDModel, LinearClassifierBase):
     eta0, power_t : float, default=0.01, 0.5
     n_iter_no_change : int, default=5
     class_weight : dict, "balanced" or None
-        Weight of a row by its own class, in every one-against-rest model; scikit-learn leaves the rest at 1.
+        One-against-rest model j weighs the rows of class j, and the rest at 1.
     warm_start : bool, default=False
     average : bool or int, default=False
         Keep averaged weights, from this update on.
@@ -253,10 +201,23 @@ class SGDClassifier(ProbabilityMixin, _SGDModel, LinearClassifierBase):
 
     epsilon = 0.1  # of the regression losses; no classification loss here has one
 
+    def _load(
+        self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, classes: Array | None = None
+    ) -> TrainingSet:
+        data = load_classification(self, X, y, sample_weight, None, feature_dim, classes=classes)
+        self._factors = None
+        if self.class_weight is not None:
+            assert data.classes is not None and data.class_weight_sums is not None
+            own = class_factors(self.class_weight, data.classes, data.class_weight_sums)
+            if not (own > 0).any():
+                raise ValueError(f"Every class has the weight 0: class_weight={self.class_weight!r}.")
+            self._factors = own[None, :] if len(own) == 2 else np.column_stack([np.ones_like(own), own])
+        return data
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> SGDClassifier:
         """Fit the model; X (n_rows, n_features), y (n_rows,) of labels, in any container. Returns self."""
         self._check_params()
-        data = load_classification(self, X, y, sample_weight, self.class_weight, feature_dim)
+        data = self._load(X, y, sample_weight, feature_dim)
         assert data.classes is not None
         same = hasattr(self, "classes_") and np.array_equal(self.classes_, data.classes)
         self.classes_ = data.classes
@@ -281,7 +242,7 @@ class SGDClassifier(ProbabilityMixin, _SGDModel, LinearClassifierBase):
             )
         expected = getattr(self, "n_features_in_", None)
         labels = np.unique(np.asarray(classes)) if first else self.classes_
-        data = load_classification(self, X, y, sample_weight, self.class_weight, feature_dim, classes=labels)
+        data = self._load(X, y, sample_weight, feature_dim, labels)
         if not first and expected is not None and data.blocks.n_features != expected:
             self.n_features_in_ = expected
             raise ValueError(
@@ -294,7 +255,7 @@ class SGDClassifier(ProbabilityMixin, _SGDModel, LinearClassifierBase):
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do; X is not read."""
         self._check_params()
-        data = load_classification(self, X, y, sample_weight, self.class_weight, feature_dim)
+        data = self._load(X, y, sample_weight, feature_dim)
         assert data.classes is not None
         return self._plan(data.blocks, [(SGD_BLOCK, self._params(len(data.classes)))], SWEEPS["sgd"])
 
