@@ -13,8 +13,8 @@ from daskml_core.data.blocks import BlockedArray, RowBlocks
 from daskml_core.data.split import RowSplit, select
 from daskml_core.data.targets import LABEL_COUNTS, encode_labels, merge_label_counts
 from daskml_core.engine import count_rows, run_sweeps
-from daskml_core.linear_model._validate import random_seed
 from daskml_core.sweep import Array, Block, Kernel, Sweep
+from daskml_core.validate import random_seed
 
 
 def _column(array: Any, feature_dim: str | None) -> tuple[BlockedArray, int]:

@@ -32,13 +32,13 @@ from daskml_core.kernels.user import (
     ValueAndGrad,
     layout_of,
 )
-from daskml_core.linear_model._validate import non_negative, positive, random_seed
 from daskml_core.objective import Asks, Evaluation
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.solvers.gradient_descent import gradient_descent
 from daskml_core.solvers.lbfgs import lbfgs
 from daskml_core.solvers.sgd import block_order
 from daskml_core.sweep import Array, Fold, Sweep
+from daskml_core.validate import non_negative, positive, random_seed
 
 _OPTIONS: dict[str, set[str]] = {
     "gradient_descent": {"learning_rate", "momentum", "momentum_coefficient"},

@@ -8,12 +8,12 @@ import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from daskml_core.data import as_blocked, is_lazy, load
+from daskml_core.data import as_blocked, is_lazy
 from daskml_core.data.output import map_rows
 from daskml_core.data.read import compute_dtype
-from daskml_core.engine import count_rows, run_sweeps
+from daskml_core.engine import run_sweeps
+from daskml_core.estimator import load_features
 from daskml_core.kernels.moments import AFFINE, FEATURE_MOMENTS, AffineParams, FeatureMoments, merge_moments
-from daskml_core.linear_model._data import set_features
 from daskml_core.sweep import Array, RowMap, Sweep
 
 
@@ -23,19 +23,7 @@ class _Scaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     _feature_dim: str | None = None
 
     def _observe(self, X: Any, sample_weight: Any, feature_dim: str | None, *, reset: bool) -> FeatureMoments:
-        if not is_lazy(X):
-            X = validate_data(self, X, reset=reset, accept_sparse=False, dtype=[np.float64, np.float32])
-            blocks = load(X, None, sample_weight, count_rows=count_rows)
-        else:
-            blocks = load(X, None, sample_weight, feature_dim=feature_dim, count_rows=count_rows)
-            if reset:
-                set_features(self, blocks)
-            elif blocks.n_features != self.n_features_in_:
-                raise ValueError(
-                    f"X has {blocks.n_features} features, but {type(self).__name__} is expecting "
-                    f"{self.n_features_in_} features as input."
-                )
-        self._feature_dim = feature_dim
+        blocks = load_features(self, X, sample_weight, feature_dim, reset=reset)
         (moments,) = run_sweeps(blocks, Sweep(FEATURE_MOMENTS, None, merge_moments))
         if not moments.weight > 0:
             raise ValueError("The sample weights sum to zero; at least one must be positive.")

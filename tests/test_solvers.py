@@ -11,10 +11,11 @@ from daskml_core.losses import HalfLogistic, HalfPoisson, HalfSquared, Multinomi
 from daskml_core.objective import HuberObjective, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.solvers.gradient_descent import gradient_descent
+from daskml_core.solvers.in_memory import solve_in_memory
 from daskml_core.solvers.lbfgs import lbfgs
 from daskml_core.solvers.newton import newton
 from daskml_core.solvers.prox_newton import prox_newton
-from daskml_core.solvers.sampled_newton import sampled_newton, solve_in_memory
+from daskml_core.solvers.sampled_newton import sampled_newton
 from daskml_core.sweep import Block, Sweep, add
 from tests.problems import two_classes
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from daskml_core.engine.blas import single_threaded_blas
 from daskml_core.engine.engine import Engine
 from daskml_core.sweep import Fold, Kernel, Sweep
 
@@ -60,14 +61,18 @@ def drive(
         """Send an answer and go on until the solver asks again; states in between are recorded."""
         run = running[number]
         try:
-            request = run.solver.send(answer)
+            with (
+                single_threaded_blas()
+            ):  # what a solver computes itself must not depend on the machine's threads either
+                request = run.solver.send(answer)
             while not isinstance(request, Sweep | Fold | tuple):
                 row = request.record()
                 row |= {"sweeps": engine.n_sweeps, "bytes_read": engine.bytes_read}
                 run.outcome.history.append(row | {"seconds": time.perf_counter() - started})
                 if on_state is not None:
                     on_state(number, request)
-                request = run.solver.send(None)
+                with single_threaded_blas():
+                    request = run.solver.send(None)
         except StopIteration as stop:
             run.outcome.state, run.done = stop.value, True
             run.asked, run.fold = (), None
@@ -101,10 +106,15 @@ def _stack_key(sweep: Sweep) -> Any:
 
 def _sweep_together(engine: Engine, asked: Sequence[tuple[Sweep, ...]]) -> list[tuple[Any, ...]]:
     """Answers of all sweeps, in one read; sweeps of one kernel that can be stacked become one call of it."""
-    groups: dict[Any, list[tuple[int, int]]] = {}
+    shared: dict[int, list[tuple[int, int]]] = {}
     for i, sweeps in enumerate(asked):
         for j, sweep in enumerate(sweeps):
-            groups.setdefault(_stack_key(sweep), []).append((i, j))
+            shared.setdefault(id(sweep), []).append((i, j))
+    # The same request from several solvers (one sample for all restarts) is answered once.
+    groups: dict[Any, list[tuple[int, int]]] = {}
+    for places in shared.values():
+        i, j = places[0]
+        groups.setdefault(_stack_key(asked[i][j]), []).append((i, j))
     merged = []
     for members in groups.values():
         first = asked[members[0][0]][members[0][1]]
@@ -124,5 +134,6 @@ def _sweep_together(engine: Engine, asked: Sequence[tuple[Sweep, ...]]) -> list[
             assert sweep.kernel.split is not None
             parts = sweep.kernel.split(partial, [asked[i][j].params for i, j in members])
         for (i, j), part in zip(members, parts, strict=True):
-            answers[i][j] = part
+            for place in shared[id(asked[i][j])]:
+                answers[place[0]][place[1]] = part
     return [tuple(answer) for answer in answers]

@@ -6,50 +6,19 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.base import ClassifierMixin, RegressorMixin
+from sklearn.utils.validation import check_is_fitted
 
-from daskml_core.data import as_blocked, is_lazy
-from daskml_core.data.blocks import RowBlocks
-from daskml_core.data.output import map_rows
-from daskml_core.engine import Engine, Outcome, Plan, drive
+from daskml_core.engine import Outcome
 from daskml_core.errors import ConvergenceWarning
+from daskml_core.estimator import SweepEstimator
 from daskml_core.kernels.predict import LINEAR_PREDICTOR, PREDICT_CLASS, PREDICT_PROBABILITY, PredictParams
 from daskml_core.linear_model._data import TrainingSet
-from daskml_core.sweep import Array, Kernel, RowMap
+from daskml_core.sweep import Array, Kernel
 
 
-class LinearModel(BaseEstimator):
+class LinearModel(SweepEstimator):
     """Base of all linear models."""
-
-    _feature_dim: str | None = None
-
-    def _check_features(self, X: Any) -> Any:
-        """X ready for `map_rows`: same number of features, and the same names in the same order."""
-        check_is_fitted(self)
-        if not is_lazy(X):
-            return validate_data(self, X, reset=False, accept_sparse=False, dtype=[np.float64, np.float32])
-        column, names = as_blocked(X, feature_dim=self._feature_dim)
-        if column.trailing[0] != self.n_features_in_:
-            raise ValueError(
-                f"X has {column.trailing[0]} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input."
-            )
-        fitted = getattr(self, "feature_names_in_", None)
-        if fitted is not None and names is not None and list(names) != list(fitted):
-            raise ValueError(
-                "The feature names should match those that were passed during fit, in the same order. "
-                f"Fitted: {list(fitted)}; X has: {list(names)}."
-            )
-        return X
-
-    def _map(
-        self, X: Any, kernel: Kernel, params: Any, dtype: Any, n_columns: int | None, name: str, labels: Any = None
-    ) -> Any:
-        X = self._check_features(X)
-        columns = None if n_columns is None else ("class" if labels is not None else "target", labels)
-        row_map = RowMap(kernel, params, np.dtype(dtype), n_columns)
-        return map_rows(X, row_map, feature_dim=self._feature_dim, columns=columns, name=name)
 
     def _predict_params(self) -> PredictParams:
         coef = np.atleast_2d(self.coef_)
@@ -58,12 +27,8 @@ class LinearModel(BaseEstimator):
 
     def _run(self, solver: Any, data: TrainingSet, kernels: Any, on_state: Any = None) -> Outcome:
         """Drive a solver over the data and set the attributes that every fit has."""
-        engine = Engine(data.blocks, kernels=kernels)
-        try:
-            (outcome,) = drive([solver], engine, on_state)
-        finally:
-            engine.close()
-        self.n_sweeps_ = round(engine.n_sweeps + data.target_fraction, 6)
+        (outcome,) = self._drive([solver], data.blocks, kernels, on_state)
+        self.n_sweeps_ = round(self.n_sweeps_ + data.target_fraction, 6)
         self.history_ = outcome.history
         self.n_iter_ = int(outcome.state.n_iter)
         return outcome
@@ -83,29 +48,6 @@ class LinearModel(BaseEstimator):
             f"and {reason} (daskml_core.preprocessing.StandardScaler).",
             ConvergenceWarning,
             stacklevel=stacklevel,
-        )
-
-    def _plan(self, blocks: RowBlocks, kernels: Any, sweeps: str) -> Plan:
-        engine = Engine(blocks, kernels=kernels)
-        X = blocks.X
-        notes = [] if X is None or not X.in_memory else ["the data lies in memory already"]
-        return Plan(
-            estimator=type(self).__name__,
-            n_rows=blocks.n_rows,
-            n_features=blocks.n_features,
-            dtype=str(blocks.dtype),
-            n_blocks=blocks.n_blocks,
-            n_spans=engine.n_spans,
-            bytes_per_sweep=sum(blocks.n_rows * column.row_bytes for column in blocks.columns),
-            resident_bytes=engine.resident_bytes,
-            n_resident_spans=engine.n_resident_spans,
-            projected_peak_bytes=engine.projected_peak_bytes,
-            memory_limit_bytes=engine.footprint.limit,
-            processes=engine.executor.processes,
-            threads=engine.executor.n_threads,
-            kernels=tuple(dict.fromkeys(kernel.task_name(params) for kernel, params in kernels)),
-            sweeps=sweeps,
-            notes=tuple(notes),
         )
 
 

@@ -22,6 +22,7 @@ from daskml_core.data.targets import (
     merge_target_moments,
 )
 from daskml_core.engine import count_rows, run_sweeps
+from daskml_core.estimator import set_features
 from daskml_core.sweep import Array, Sweep
 
 
@@ -56,15 +57,6 @@ def _load(estimator: Any, X: Any, y: Any, sample_weight: Any, feature_dim: str |
             f"Found array with 0 feature(s) (shape={(blocks.n_rows, 0)}) while a minimum of 1 is required."
         )
     return blocks
-
-
-def set_features(estimator: Any, blocks: RowBlocks) -> None:
-    """Record number and names of the features, as scikit-learn's `validate_data` does for arrays."""
-    estimator.n_features_in_ = blocks.n_features
-    if blocks.feature_names is not None:
-        estimator.feature_names_in_ = np.asarray(blocks.feature_names, dtype=object)
-    elif hasattr(estimator, "feature_names_in_"):
-        del estimator.feature_names_in_
 
 
 def _targets_only(blocks: RowBlocks) -> RowBlocks:

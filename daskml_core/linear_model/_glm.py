@@ -12,11 +12,11 @@ from daskml_core.kernels.predict import EXPONENTIAL_PREDICTOR
 from daskml_core.linear_model._base import LinearRegressorBase
 from daskml_core.linear_model._data import TrainingSet, load_regression
 from daskml_core.linear_model._solve import SWEEPS, check_solver, kernels_of, solve_linear
-from daskml_core.linear_model._validate import non_negative, positive
 from daskml_core.losses import HalfPoisson
 from daskml_core.objective import ROUNDING, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.sweep import Array, Kernel
+from daskml_core.validate import non_negative, positive
 
 
 class PoissonRegressor(LinearRegressorBase):

@@ -12,12 +12,12 @@ from daskml_core.kernels.huber import HUBER_LOSS, HuberParams
 from daskml_core.linear_model._base import LinearRegressorBase
 from daskml_core.linear_model._data import TrainingSet, load_regression
 from daskml_core.linear_model._solve import SOLVERS, SWEEPS, check_solver
-from daskml_core.linear_model._validate import non_negative, positive
 from daskml_core.objective import Asks, HuberObjective
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.solvers.lbfgs import LBFGSState, lbfgs
 from daskml_core.solvers.newton import newton
 from daskml_core.sweep import Array
+from daskml_core.validate import non_negative, positive
 
 _SOLVERS = ("auto", "newton", "lbfgs", "gradient_descent")
 

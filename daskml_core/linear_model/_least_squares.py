@@ -16,12 +16,12 @@ from daskml_core.kernels.gram import GRAM
 from daskml_core.linear_model._base import LinearRegressorBase
 from daskml_core.linear_model._data import TrainingSet, load_regression
 from daskml_core.linear_model._solve import SWEEPS, check_solver, kernels_of, solve_linear
-from daskml_core.linear_model._validate import non_negative, positive, unit_interval
 from daskml_core.losses import HalfSquared
 from daskml_core.objective import ROUNDING, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.solvers.least_squares import LeastSquaresState, least_squares_moments, solve_ridge
 from daskml_core.sweep import Array
+from daskml_core.validate import non_negative, positive, unit_interval
 
 
 class _GramRegressor(LinearRegressorBase):

@@ -12,11 +12,11 @@ from daskml_core.engine import Plan
 from daskml_core.linear_model._base import LinearClassifierBase, ProbabilityMixin
 from daskml_core.linear_model._data import TrainingSet, load_classification
 from daskml_core.linear_model._solve import SWEEPS, check_solver, kernels_of, solve_linear
-from daskml_core.linear_model._validate import positive, unit_interval
 from daskml_core.losses import HalfLogistic, Loss, Multinomial
 from daskml_core.objective import ROUNDING, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.sweep import Array
+from daskml_core.validate import positive, unit_interval
 
 
 class LogisticRegression(ProbabilityMixin, LinearClassifierBase):

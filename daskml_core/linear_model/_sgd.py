@@ -15,9 +15,9 @@ from daskml_core.kernels.sgd import CLASSIFICATION, LOSSES, SCHEDULES, SGD_BLOCK
 from daskml_core.linear_model._base import LinearClassifierBase, LinearModel, LinearRegressorBase, ProbabilityMixin
 from daskml_core.linear_model._data import TrainingSet, class_factors, load_classification, load_regression
 from daskml_core.linear_model._solve import SWEEPS
-from daskml_core.linear_model._validate import non_negative, positive, random_seed, unit_interval
 from daskml_core.solvers.sgd import SGDState, sgd, start_carry
 from daskml_core.sweep import Array
+from daskml_core.validate import non_negative, positive, random_seed, unit_interval
 
 
 class _SGDModel(LinearModel):

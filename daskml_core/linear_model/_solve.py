@@ -14,7 +14,6 @@ from daskml_core.kernels.linear import LINEAR_LOSS, SECOND_MOMENTS
 from daskml_core.kernels.sample import DRAW_ROWS, SampleParams
 from daskml_core.kernels.sgd import LOSSES, SCHEDULES, SGD_BLOCK, SGDParams
 from daskml_core.linear_model._data import TrainingSet
-from daskml_core.linear_model._validate import random_seed
 from daskml_core.objective import LinearObjective, Objective
 from daskml_core.solvers.gradient_descent import gradient_descent
 from daskml_core.solvers.lbfgs import lbfgs
@@ -23,6 +22,7 @@ from daskml_core.solvers.prox_newton import prox_newton
 from daskml_core.solvers.sampled_newton import SAMPLE_BYTES, sample_size, sampled_newton
 from daskml_core.solvers.sgd import SGDState, sgd, start_carry
 from daskml_core.sweep import Array
+from daskml_core.validate import random_seed
 
 NEWTON_LIMIT = 1500
 """Parameters up to which a Hessian is worth its price; beyond it ``"auto"`` is L-BFGS."""

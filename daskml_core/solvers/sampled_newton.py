@@ -11,13 +11,13 @@ Related: Byrd, Chin, Neveitt and Nocedal 2011 (subsampled Hessians); Bollapragad
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from daskml_core.kernels.linear import SECOND_MOMENTS, SecondMoments, second_moments
 from daskml_core.kernels.sample import RowSample, sample_sweep
 from daskml_core.objective import Asks, Evaluation, LinearObjective
+from daskml_core.solvers.in_memory import solve_in_memory
 from daskml_core.solvers.lbfgs import LBFGSState, lbfgs, lbfgs_state
 from daskml_core.solvers.newton import NewtonState, newton, newton_state
 from daskml_core.solvers.prox_newton import ProxNewtonState, prox_newton
@@ -41,22 +41,6 @@ def sample_size(n_features: int, n_outputs: int, itemsize: int, sample_bytes: in
     """
     wanted = max(50_000, 1000 * (n_features + 1) * max(1, n_outputs - 1))
     return max(1, min(wanted, sample_bytes // max(1, (n_features + 1) * itemsize)))
-
-
-def solve_in_memory(solver: Asks, block: Block) -> Any:
-    """Run a solver on one block in this process: its sweeps are plain calls of the kernel."""
-    answer: Any = None
-    while True:
-        try:
-            request = solver.send(answer)
-        except StopIteration as stop:
-            return stop.value
-        if isinstance(request, Sweep):
-            answer = request.kernel(block, request.params)
-        elif isinstance(request, tuple):
-            answer = tuple(sweep.kernel(block, sweep.params) for sweep in request)
-        else:
-            answer = None
 
 
 def sampled_newton(
