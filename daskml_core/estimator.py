@@ -13,6 +13,7 @@ from daskml_core.data import as_blocked, is_lazy, load
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.data.output import map_rows
 from daskml_core.engine import Engine, Outcome, Plan, count_rows, drive
+from daskml_core.engine.settings import memory_limit_setting
 from daskml_core.sweep import Kernel, RowMap
 
 
@@ -52,6 +53,19 @@ def load_features(
     return blocks
 
 
+SAMPLE_BYTES = 64 << 20
+"""Most that a sample may take; it is held and worked on in the calling process."""
+
+
+def sample_budget() -> int:
+    """Bytes of a sample: a fixed number, or a sixteenth of the memory limit where the user has set a small one.
+
+    Never a function of the workers: the sample decides the bits of the model.
+    """
+    limit = memory_limit_setting()
+    return SAMPLE_BYTES if limit is None else min(SAMPLE_BYTES, limit // 16)
+
+
 class SweepEstimator(BaseEstimator):
     """Base of the estimators that are trained by sweeps."""
 
@@ -79,10 +93,19 @@ class SweepEstimator(BaseEstimator):
         return X
 
     def _map(
-        self, X: Any, kernel: Kernel, params: Any, dtype: Any, n_columns: int | None, name: str, labels: Any = None
+        self,
+        X: Any,
+        kernel: Kernel,
+        params: Any,
+        dtype: Any,
+        n_columns: int | None,
+        name: str,
+        labels: Any = None,
+        column: str | None = None,
     ) -> Any:
         X = self._check_features(X)
-        columns = None if n_columns is None else ("class" if labels is not None else "target", labels)
+        column = column or ("class" if labels is not None else "target")
+        columns = None if n_columns is None else (column, labels)
         row_map = RowMap(kernel, params, np.dtype(dtype), n_columns)
         return map_rows(X, row_map, feature_dim=self._feature_dim, columns=columns, name=name)
 

@@ -214,7 +214,7 @@ def _lloyd(
             weights = s[lo : lo + size] if len(s) > 0 else s
             _sum_rows(x, label, weights, sums)
             inertia += _accumulate(best[:size], label, weights, lo, weight, rows, far_distance, far_row, far_label)
-    if len(s) == 0:
+    if len(s) == 0 and len(labels) == 0:
         for j in range(k):
             weight[j] = rows[j]
     return inertia, -1

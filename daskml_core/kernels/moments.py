@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from daskml_core.kernels.linear import tile_rows
-from daskml_core.sweep import Array, Block, Kernel
+from daskml_core.sweep import Array, Block, Kernel, Sweep
 
 
 class FeatureMoments(NamedTuple):
@@ -74,6 +74,13 @@ def affine(block: Block, params: AffineParams) -> Array:
         out[lo : lo + step] = x
     return out
 
+
+def _total_weight(block: Block, params: None) -> float:
+    return float(block.n_rows if block.weight is None else block.weight.sum())
+
+
+TOTAL_WEIGHT = Sweep(Kernel(_total_weight, "total-weight"))
+"""Asks for the weight of all rows; reads the weights alone where there is nothing else."""
 
 FEATURE_MOMENTS = Kernel(feature_moments, "feature-moments", lambda n, d, p: 3 * 8 * d * min(n, 8192))
 AFFINE = Kernel(affine, "rescale", lambda n, d, p: 4 * d * n + 2 * 8 * d * min(n, 8192))

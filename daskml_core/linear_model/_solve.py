@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.engine.settings import memory_limit_setting
+from daskml_core.estimator import sample_budget
 from daskml_core.kernels.linear import LINEAR_LOSS, SECOND_MOMENTS
 from daskml_core.kernels.sample import DRAW_ROWS, SampleParams
 from daskml_core.kernels.sgd import LOSSES, SCHEDULES, SGD_BLOCK, SGDParams
@@ -19,7 +19,7 @@ from daskml_core.solvers.gradient_descent import gradient_descent
 from daskml_core.solvers.lbfgs import lbfgs
 from daskml_core.solvers.newton import newton
 from daskml_core.solvers.prox_newton import prox_newton
-from daskml_core.solvers.sampled_newton import SAMPLE_BYTES, sample_size, sampled_newton
+from daskml_core.solvers.sampled_newton import sample_size, sampled_newton
 from daskml_core.solvers.sgd import SGDState, sgd, start_carry
 from daskml_core.sweep import Array
 from daskml_core.validate import random_seed
@@ -97,15 +97,6 @@ def start_solver(
         given |= {"n_rows": blocks.n_rows, "itemsize": blocks.dtype.itemsize, "seed": seed}
         given["sample_bytes"] = sample_budget()
     return SOLVERS[solver](objective, theta, tol=tol, max_iter=max_iter, **given)
-
-
-def sample_budget() -> int:
-    """Bytes of a sample: a fixed number, or a sixteenth of the memory limit where the user has set a small one.
-
-    Never a function of the workers: the sample decides the bits of the model.
-    """
-    limit = memory_limit_setting()
-    return SAMPLE_BYTES if limit is None else min(SAMPLE_BYTES, limit // 16)
 
 
 def kernels_of(solver: str, objective: LinearObjective, blocks: RowBlocks) -> list[tuple[Any, Any]]:

@@ -1,0 +1,242 @@
+"""K-means by Lloyd's algorithm."""
+
+from __future__ import annotations
+
+import numbers
+import warnings
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+
+from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights, explicit_centers
+from daskml_core.data.blocks import RowBlocks
+from daskml_core.engine import Plan
+from daskml_core.estimator import load_features, sample_budget
+from daskml_core.kernels.kmeans import LLOYD, LloydParams, far_rows
+from daskml_core.kernels.sample import DRAW_ROWS, RowSample, SampleParams, sample_sweep
+from daskml_core.kernels.seeding import DRAW, DrawParams
+from daskml_core.solvers.in_memory import Asks, answer_from
+from daskml_core.solvers.kmeans_seeding import (
+    ROUNDS,
+    Sampled,
+    as_sampled,
+    best_of_sample,
+    kmeans_parallel,
+    plus_plus,
+    random_rows,
+    sample_size,
+)
+from daskml_core.solvers.lloyd import lloyd
+from daskml_core.sweep import Array, Block, Sweep
+from daskml_core.validate import non_negative, positive, random_seed
+
+INITS = ("auto", "k-means||", "k-means++", "random")
+
+IN_PROCESS_WORK = 200_000_000
+"""Multiplications an iteration (rows x clusters x features) below which a sample that is all of the data is solved at
+once: starting tasks for each iteration would cost more."""
+
+
+class KMeans(CentroidModel):
+    """K-means by Lloyd's algorithm: one sweep over the data an iteration, one or two before the first.
+
+    Minimises the weighted sum of squared distances of the rows to the nearest of k centres.
+
+    Parameters
+    ----------
+    n_clusters : int, default=8
+    init : {"auto", "k-means||", "k-means++", "random"}, array (n_clusters, n_features) or callable, default="auto"
+        How the first centres are found. All but "k-means||" and an array draw a sample over all blocks in one sweep,
+        300 rows a cluster and at least 20,000 (``init_size_`` tells); data no larger is its own sample.
+
+        - "auto": the best of four solutions of the sample, so that the data needs few iterations. Measured best for
+          every number of clusters and rows.
+        - "k-means++": k-means++ on the sample, as exact as scikit-learn's.
+        - "random": rows of the sample.
+        - "k-means||": six sweeps (Bahmani et al. 2012), for clusters too small for a sample.
+        - a callable is called as ``init(X_sample, n_clusters, random_state)``.
+    n_init : "auto" or int, default="auto"
+        Runs from different first centres, in lockstep: a sweep is shared by all runs. The best is kept. "auto" is 10 for
+        "random" and a callable, otherwise 1.
+    max_iter : int, default=300
+    tol : float, default=1e-4
+        Stops when the squared movements of the centres sum to less than ``tol`` times the mean variance of the features.
+    metric : {"euclidean", "cosine"}, default="euclidean"
+        "cosine" clusters directions: rows and centres are scaled to length one.
+    random_state : int, optional
+        ``None`` is a fixed seed: fits are reproducible unless asked otherwise.
+
+    Attributes
+    ----------
+    cluster_centers_ : ndarray (n_clusters, n_features), in the dtype that X is computed in
+    labels_ : (n_rows,) int32; same container as X, lazy for lazy input
+    inertia_ : float
+        The weighted sum of squared distances to ``cluster_centers_``, exact.
+    cluster_sizes_ : ndarray (n_clusters,) of numbers of rows
+    init_size_ : int
+        Rows that the first centres were found on; 0 where all or none were looked at.
+    n_iter_ : int
+    n_sweeps_ : float
+        Complete reads of the data: those before the first iteration, ``n_iter_`` (of the longest run), and one for the
+        inertia of the last centres.
+    history_ : list of dict
+        ``inertia`` and ``center_shift`` of every iteration of the best run; ``pandas.DataFrame(model.history_)``.
+    converged_ : bool
+    n_features_in_, feature_names_in_
+
+    Notes
+    -----
+    Clusters that lose all rows are moved to the rows farthest from their centres, found in the same sweep; no two of
+    them to the same row. The bits are the same for any number of workers and threads.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from daskml_core.cluster import KMeans
+    >>> X = da.from_array([[1.0, 2.0], [1.0, 4.0], [10.0, 2.0], [10.0, 4.0]], chunks=(3, 2))
+    >>> model = KMeans(n_clusters=2, random_state=0).fit(X)
+    >>> model.inertia_
+    4.0
+    >>> model.cluster_centers_[model.predict([[0.0, 0.0], [12.0, 3.0]])]
+    array([[ 1.,  3.],
+           [10.,  3.]])
+    """
+
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        *,
+        init: str | Array | Callable[..., Array] = "auto",
+        n_init: str | int = "auto",
+        max_iter: int = 300,
+        tol: float = 1e-4,
+        metric: str = "euclidean",
+        random_state: int | None = None,
+    ) -> None:
+        self.n_clusters = n_clusters
+        self.init = init
+        self.n_init = n_init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.metric = metric
+        self.random_state = random_state
+
+    def _check_params(self, blocks: RowBlocks) -> int:
+        """The number of runs, after refusing parameters out of range."""
+        k = check_clusters(self.n_clusters, blocks.n_rows)
+        positive("max_iter", self.max_iter)
+        non_negative("tol", self.tol)
+        self._check_metric()
+        if isinstance(self.init, str):
+            if self.init not in INITS:
+                raise ValueError(f"init must be one of {list(INITS)}, an array or a callable, got {self.init!r}.")
+        elif not callable(self.init):
+            explicit_centers(self.init, k, blocks, cosine=self.metric == "cosine")
+            if self.n_init not in ("auto", 1):
+                warnings.warn(
+                    f"Explicit initial center position passed: performing only one init in {type(self).__name__} "
+                    f"instead of n_init={self.n_init}.",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
+            return 1
+        if self.n_init == "auto":
+            return 10 if callable(self.init) or self.init == "random" else 1
+        if not isinstance(self.n_init, numbers.Integral) or isinstance(self.n_init, bool) or self.n_init < 1:
+            raise ValueError(f'n_init must be "auto" or a positive integer, got {self.n_init!r}.')
+        return int(self.n_init)
+
+    def _from_sample(self, rows: Sampled, rng: np.random.Generator, blocks: RowBlocks) -> Array:
+        k, cosine = int(self.n_clusters), self.metric == "cosine"
+        if callable(self.init):
+            state = np.random.RandomState(int(rng.integers(np.iinfo(np.int32).max)))
+            return explicit_centers(self.init(rows.X, k, random_state=state), k, blocks, cosine=cosine)
+        if self.init == "random":
+            return random_rows(rows, k, rng)
+        if self.init == "k-means++":
+            return plus_plus(rows, k, rng)
+        return best_of_sample(rows, k, rng, tol=float(self.tol), cosine=cosine)
+
+    def _solver(self, blocks: RowBlocks, run: int, seed: int, sample: Sweep) -> Asks:
+        """One run: first centres, then Lloyd's iterations."""
+        k, cosine = int(self.n_clusters), self.metric == "cosine"
+        options: dict[str, Any] = {"tol": float(self.tol), "max_iter": int(self.max_iter), "cosine": cosine}
+        if isinstance(self.init, str) and self.init == "k-means||":
+            start = yield from kmeans_parallel(k, seed + run, cosine=cosine, dtype=blocks.dtype)
+            return (yield from lloyd(start, **options))
+        if not isinstance(self.init, str) and not callable(self.init):
+            return (yield from lloyd(explicit_centers(self.init, k, blocks, cosine=cosine), **options))
+        drawn: RowSample = yield sample
+        start = self._from_sample(as_sampled(drawn, cosine=cosine), np.random.default_rng([seed, run]), blocks)
+        solver = lloyd(np.ascontiguousarray(start), **options)
+        if len(drawn.X) == blocks.n_rows and drawn.X.size * k <= IN_PROCESS_WORK:
+            return (yield from answer_from(solver, Block(drawn.X, None, drawn.weight, 0, 0)))
+        return (yield from solver)
+
+    def _sample_rows(self, blocks: RowBlocks) -> int:
+        k = int(self.n_clusters)
+        wanted = max(k, sample_size(k, blocks.n_features, blocks.dtype.itemsize, sample_budget()))
+        return min(wanted, blocks.n_rows)
+
+    def _kernels(self, blocks: RowBlocks, runs: int) -> list[tuple[Any, Any]]:
+        """Kernels with parameters of the right size, for the memory plan."""
+        k, d = int(self.n_clusters), blocks.n_features
+        centers = np.broadcast_to(np.zeros((), blocks.dtype), (k, d))
+        kernels: list[tuple[Any, Any]] = [(LLOYD, LloydParams((centers,) * runs, far=far_rows(k)))]
+        if isinstance(self.init, str) and self.init == "k-means||":
+            candidates = np.broadcast_to(np.zeros((), blocks.dtype), (2 * k * ROUNDS, d))
+            kernels.append((LLOYD, LloydParams((candidates,) * runs)))
+            kernels += [(DRAW, DrawParams(2 * k, LloydParams((candidates,)), 0, 1))] * runs
+        elif isinstance(self.init, str) or callable(self.init):
+            itemsize = blocks.dtype.itemsize
+            kernels.append((DRAW_ROWS, SampleParams(self._sample_rows(blocks), blocks.n_rows, 0, itemsize)))
+        return kernels
+
+    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
+        """Find the centres.
+
+        Parameters
+        ----------
+        X : array-like (n_rows, n_features): NumPy, dask.array, zarr.Array, xarray DataArray or Dataset, DataFrame.
+        y : ignored, as in scikit-learn.
+        sample_weight : array-like (n_rows,), optional.
+        feature_dim : name of the feature dimension of a DataArray, where it cannot be told.
+
+        Raises
+        ------
+        ValueError : NaN or infinity, negative weights (block and row are named), more clusters than rows, centres of
+            another shape, a zero vector under the cosine metric.
+        MemoryPlanError : a block that cannot be worked on within the memory limit; nothing has been read then.
+
+        Warns
+        -----
+        ConvergenceWarning : fewer distinct rows than clusters, or ``max_iter`` reached.
+        """
+        blocks = load_features(self, X, sample_weight, feature_dim)
+        runs = self._check_params(blocks)
+        check_weights(blocks)
+        seed = random_seed(self.random_state)
+        rows = self._sample_rows(blocks)
+        sample = sample_sweep(rows, blocks.n_rows, seed, blocks.dtype.itemsize)
+        solvers = [self._solver(blocks, run, seed, sample) for run in range(runs)]
+        outcomes = self._drive(solvers, blocks, self._kernels(blocks, runs))
+        best = min(outcomes, key=lambda outcome: outcome.state.inertia)
+        state = best.state
+        self.cluster_centers_ = state.centers
+        self.inertia_ = float(state.inertia)
+        self.n_iter_ = int(state.n_iter)
+        self.converged_ = bool(state.converged)
+        sampled = (isinstance(self.init, str) and self.init != "k-means||") or callable(self.init)
+        self.init_size_ = rows if sampled and rows < blocks.n_rows else 0
+        self.history_ = best.history
+        self._set_rows(X, state.rows)
+        return self
+
+    def plan(self, X: Any, y: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
+        """What a fit will do: blocks, spans, bytes a sweep, residency and peak memory; nothing is read."""
+        blocks = load_features(self, X, sample_weight, feature_dim)
+        runs = self._check_params(blocks)
+        before = f"{ROUNDS + 1}" if isinstance(self.init, str) and self.init == "k-means||" else "1"
+        sweeps = f"{before} for the first centres, one an iteration (at most {self.max_iter}), 1 for the inertia"
+        return self._plan(blocks, self._kernels(blocks, runs), sweeps)
