@@ -21,11 +21,11 @@ from daskml_core.solvers.kmeans_seeding import (
     ROUNDS,
     Sampled,
     as_sampled,
-    best_of_sample,
     kmeans_parallel,
     plus_plus,
     random_rows,
     sample_size,
+    solve_sample,
 )
 from daskml_core.solvers.lloyd import lloyd
 from daskml_core.sweep import Array, Block, Sweep
@@ -48,10 +48,10 @@ class KMeans(CentroidModel):
     n_clusters : int, default=8
     init : {"auto", "k-means||", "k-means++", "random"}, array (n_clusters, n_features) or callable, default="auto"
         How the first centres are found. All but "k-means||" and an array draw a sample over all blocks in one sweep,
-        300 rows a cluster and at least 20,000 (``init_size_`` tells); data no larger is its own sample.
+        20,000 rows or 100 a cluster (``init_size_`` tells); data no larger is its own sample.
 
-        - "auto": the best of four solutions of the sample, so that the data needs few iterations. Measured best for
-          every number of clusters and rows.
+        - "auto": the sample's own solution, by breathing k-means, so that the data needs few iterations. Measured best
+          for every number of clusters and rows.
         - "k-means++": k-means++ on the sample, as exact as scikit-learn's.
         - "random": rows of the sample.
         - "k-means||": six sweeps (Bahmani et al. 2012), for clusters too small for a sample.
@@ -156,7 +156,7 @@ class KMeans(CentroidModel):
             return random_rows(rows, k, rng)
         if self.init == "k-means++":
             return plus_plus(rows, k, rng)
-        return best_of_sample(rows, k, rng, tol=float(self.tol), cosine=cosine)
+        return solve_sample(rows, k, rng, tol=float(self.tol), cosine=cosine)
 
     def _solver(self, blocks: RowBlocks, run: int, seed: int, sample: Sweep) -> Asks:
         """One run: first centres, then Lloyd's iterations."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import numba
 import numpy as np
 
-from daskml_core.kernels.kmeans import LloydParams, assign
+from daskml_core.kernels.kmeans import LloydParams, assign, tile_of
 from daskml_core.sweep import Array, Block, Kernel, Sweep
 
 
@@ -46,6 +47,41 @@ def _to_rows(X: Array, norms: Array, rows: Array) -> Array:
     np.maximum(out, 0, out=out)
     out[np.arange(len(rows)), rows] = 0  # rounding must not let a centre be drawn again
     return np.asarray(out)
+
+
+@numba.njit(cache=True, nogil=True)
+def _two_smallest(P: Any, norms: Any, label: Any, first: Any, second: Any) -> None:  # pragma: no cover - compiled
+    k, n = P.shape
+    for i in range(n):
+        first[i] = np.inf
+        second[i] = np.inf
+        label[i] = 0
+    for j in range(k):
+        p = P[j]
+        for i in range(n):
+            v = p[i] + norms[j]
+            closer = v < first[i]
+            second[i] = first[i] if closer else min(second[i], v)
+            first[i] = v if closer else first[i]
+            label[i] = j if closer else label[i]
+
+
+def two_nearest(X: Array, C: Array) -> tuple[Array, Array, Array]:
+    """Nearest centre of each row, and the squared distances (rows,) to it and to the second nearest, in float64."""
+    n, d = X.shape
+    label, first, second = np.empty(n, dtype=np.int64), np.empty(n), np.empty(n)
+    origin = C.mean(axis=0, dtype=np.float64)
+    centered = C.astype(np.float64) - origin
+    norms = np.einsum("ij,ij->i", centered, centered)
+    tile = tile_of(len(C), d, 8)
+    for lo in range(0, n, tile):
+        at = slice(lo, min(lo + tile, n))
+        x = X[at].astype(np.float64) - origin
+        _two_smallest(-2 * centered @ x.T, norms, label[at], first[at], second[at])
+        square = np.einsum("ij,ij->i", x, x)
+        first[at] += square
+        second[at] += square
+    return label, np.maximum(first, 0, out=first), np.maximum(second, 0, out=second)
 
 
 class DrawParams(NamedTuple):

@@ -14,6 +14,7 @@ import numpy as np
 from daskml_core.kernels.kmeans import LLOYD, LloydParams, merge_assignments
 from daskml_core.kernels.sample import RowSample
 from daskml_core.kernels.seeding import Draw, draw_sweep, kmeans_plus_plus
+from daskml_core.solvers.breathing import SAMPLE_ITERATIONS, breathe
 from daskml_core.solvers.in_memory import Asks, solve_in_memory
 from daskml_core.solvers.lloyd import LloydState, common_shift, lloyd
 from daskml_core.sweep import Array, Block, Sweep
@@ -21,20 +22,14 @@ from daskml_core.sweep import Array, Block, Sweep
 ROUNDS = 5
 """Of k-means||; Bahmani et al. find no gain beyond."""
 
-TRIALS = 4
-"""Seedings that ``init="auto"`` compares on the sample."""
-
-SAMPLE_ITERATIONS = 50
-"""Lloyd iterations on the sample at most: in memory, and far from the last digit."""
-
 
 def sample_size(k: int, n_features: int, itemsize: int, sample_bytes: int) -> int:
-    """Rows to draw: 300 a cluster, at least 20,000, within ``sample_bytes``.
+    """Rows to draw: 20,000 or 100 a cluster, within ``sample_bytes``.
 
     >>> sample_size(20, 32, 4, 64 << 20)
     20000
     """
-    return max(1, min(max(20_000, 300 * k), sample_bytes // max(1, (n_features + 1) * itemsize)))
+    return max(1, min(max(20_000, 100 * k), sample_bytes // max(1, (n_features + 1) * itemsize)))
 
 
 class Sampled(NamedTuple):
@@ -77,18 +72,9 @@ def random_rows(rows: Sampled, k: int, rng: np.random.Generator) -> Array:
     return np.array(rows.X[rng.choice(len(rows.X), size=k, replace=not enough, p=p)])
 
 
-def best_of_sample(rows: Sampled, k: int, rng: np.random.Generator, *, tol: float, cosine: bool) -> Array:
-    """The best of `TRIALS` solutions on the sample, each from k-means++: the data then needs few iterations."""
-    best: LloydState | None = None
-    for _ in range(TRIALS):
-        start = plus_plus(rows, k, rng)
-        state: LloydState = solve_in_memory(
-            lloyd(start, tol=tol, max_iter=SAMPLE_ITERATIONS, cosine=cosine), rows.block
-        )
-        if best is None or state.inertia < best.inertia:
-            best = state
-    assert best is not None
-    return best.centers
+def solve_sample(rows: Sampled, k: int, rng: np.random.Generator, *, tol: float, cosine: bool) -> Array:
+    """A solution on the sample as good as can be had: k-means++, then breathing; the data then needs few iterations."""
+    return breathe(plus_plus(rows, k, rng), rows.block, rng, tol=tol, cosine=cosine).centers
 
 
 def kmeans_parallel(k: int, seed: int, *, cosine: bool, dtype: Any) -> Asks:
@@ -115,9 +101,9 @@ def kmeans_parallel(k: int, seed: int, *, cosine: bool, dtype: Any) -> Asks:
         spare = candidates[weight <= 0][: k - len(rows.X)]
         start = np.concatenate([rows.X, spare])
         return np.resize(start, (k, start.shape[1])).astype(dtype)
-    state: LloydState = solve_in_memory(
-        lloyd(plus_plus(rows, k, rng), tol=1e-4, max_iter=SAMPLE_ITERATIONS, cosine=cosine), rows.block
-    )
+    start = plus_plus(rows, k, rng)
+    solver = lloyd(start, tol=1e-4, max_iter=SAMPLE_ITERATIONS, cosine=cosine)
+    state: LloydState = solve_in_memory(solver, rows.block)
     return state.centers.astype(dtype)
 
 
