@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
+from daskml_core.cluster import KMeans
 from daskml_core.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 from tests.problems import two_classes
 
@@ -21,6 +22,8 @@ MODELS = {
     "sgd": lambda: SGDClassifier(loss="log_loss", max_iter=3, tol=None, average=True, random_state=1),
     "sgd chains": lambda: SGDClassifier(loss="log_loss", max_iter=3, tol=None, n_chains=3, averages_per_epoch=2),
     "gram": lambda: LinearRegression(),
+    "k-means": lambda: KMeans(7, init_size=500, tol=1e-3, n_init=2),
+    "k-means||": lambda: KMeans(7, init="k-means||", tol=1e-3),
 }
 
 
@@ -33,6 +36,10 @@ def bits(model):
     X, y = problem()
     # A pipeline in front, so that blocks are computed and not merely held.
     model.fit(X.map_blocks(np.copy), y)
+    if hasattr(model, "cluster_centers_"):
+        return (
+            model.cluster_centers_.tobytes() + model.labels_.compute().tobytes() + np.float64(model.inertia_).tobytes()
+        )
     return model.coef_.tobytes() + np.asarray(model.intercept_).tobytes()
 
 

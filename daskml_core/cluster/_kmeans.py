@@ -12,6 +12,7 @@ import numpy as np
 from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights, explicit_centers
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.engine import Plan
+from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import load_features, sample_budget
 from daskml_core.kernels.kmeans import LLOYD, LloydParams, far_rows
 from daskml_core.kernels.sample import DRAW_ROWS, RowSample, SampleParams, sample_sweep
@@ -48,7 +49,7 @@ class KMeans(CentroidModel):
     n_clusters : int, default=8
     init : {"auto", "k-means||", "k-means++", "random"}, array (n_clusters, n_features) or callable, default="auto"
         How the first centres are found. All but "k-means||" and an array draw a sample over all blocks in one sweep,
-        20,000 rows or 100 a cluster (``init_size_`` tells); data no larger is its own sample.
+        ``init_size`` rows; data no larger is its own sample.
 
         - "auto": the sample's own solution, by breathing k-means, so that the data needs few iterations. Measured best
           for every number of clusters and rows.
@@ -59,6 +60,8 @@ class KMeans(CentroidModel):
     n_init : "auto" or int, default="auto"
         Runs from different first centres, in lockstep: a sweep is shared by all runs. The best is kept. "auto" is 10 for
         "random" and a callable, otherwise 1.
+    init_size : int, optional
+        Rows of the sample; 20,000 or 100 a cluster, whichever is more, within 64 MiB.
     max_iter : int, default=300
     tol : float, default=1e-4
         Stops when the squared movements of the centres sum to less than ``tol`` times the mean variance of the features.
@@ -109,6 +112,7 @@ class KMeans(CentroidModel):
         *,
         init: str | Array | Callable[..., Array] = "auto",
         n_init: str | int = "auto",
+        init_size: int | None = None,
         max_iter: int = 300,
         tol: float = 1e-4,
         metric: str = "euclidean",
@@ -117,6 +121,7 @@ class KMeans(CentroidModel):
         self.n_clusters = n_clusters
         self.init = init
         self.n_init = n_init
+        self.init_size = init_size
         self.max_iter = max_iter
         self.tol = tol
         self.metric = metric
@@ -128,6 +133,8 @@ class KMeans(CentroidModel):
         positive("max_iter", self.max_iter)
         non_negative("tol", self.tol)
         self._check_metric()
+        if self.init_size is not None and positive("init_size", self.init_size) < k:
+            raise ValueError(f"init_size={self.init_size} must be at least n_clusters={k}.")
         if isinstance(self.init, str):
             if self.init not in INITS:
                 raise ValueError(f"init must be one of {list(INITS)}, an array or a callable, got {self.init!r}.")
@@ -176,6 +183,8 @@ class KMeans(CentroidModel):
 
     def _sample_rows(self, blocks: RowBlocks) -> int:
         k = int(self.n_clusters)
+        if self.init_size is not None:
+            return min(int(self.init_size), blocks.n_rows)
         wanted = max(k, sample_size(k, blocks.n_features, blocks.dtype.itemsize, sample_budget()))
         return min(wanted, blocks.n_rows)
 
@@ -231,6 +240,13 @@ class KMeans(CentroidModel):
         self.init_size_ = rows if sampled and rows < blocks.n_rows else 0
         self.history_ = best.history
         self._set_rows(X, state.rows)
+        if not self.converged_:
+            warnings.warn(
+                f"{type(self).__name__} did not converge: max_iter={self.max_iter} was reached while the centres still "
+                f"moved by {state.moved:.3g} (squared, summed; {state.threshold:.3g} was asked for). Raise max_iter or tol.",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
         return self
 
     def plan(self, X: Any, y: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:

@@ -7,8 +7,11 @@ watched, saved and resumed. What it returns is its last state.
 
 from __future__ import annotations
 
+import functools
+import threading
 import time
 from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +60,8 @@ def drive(
     started = time.perf_counter()
     running = [_Running(solver, Outcome()) for solver in solvers]
 
+    watching = threading.Lock()
+
     def advance(number: int, answer: Any) -> None:
         """Send an answer and go on until the solver asks again; states in between are recorded."""
         run = running[number]
@@ -70,7 +75,8 @@ def drive(
                 row |= {"sweeps": engine.n_sweeps, "bytes_read": engine.bytes_read}
                 run.outcome.history.append(row | {"seconds": time.perf_counter() - started})
                 if on_state is not None:
-                    on_state(number, request)
+                    with watching:
+                        on_state(number, request)
                 with single_threaded_blas():
                     request = run.solver.send(None)
         except StopIteration as stop:
@@ -81,20 +87,37 @@ def drive(
         run.single = isinstance(request, Sweep)
         run.asked = (request,) if isinstance(request, Sweep) else () if isinstance(request, Fold) else request
 
-    for number in range(len(running)):
-        advance(number, None)
+    _side_by_side(engine, [functools.partial(advance, number, None) for number in range(len(running))])
     while not all(run.done for run in running):
         waiting = [number for number, run in enumerate(running) if run.asked]
         folding = [number for number, run in enumerate(running) if run.fold is not None]
         if waiting:
             answers = _sweep_together(engine, [running[number].asked for number in waiting])
-            for number, answer in zip(waiting, answers, strict=True):
-                advance(number, answer[0] if running[number].single else answer)
+            steps = [
+                functools.partial(advance, number, answer[0] if running[number].single else answer)
+                for number, answer in zip(waiting, answers, strict=True)
+            ]
+            _side_by_side(engine, steps)
         for number in folding:
             fold = running[number].fold
             assert fold is not None
             advance(number, engine.fold(fold))
     return [run.outcome for run in running]
+
+
+def _side_by_side(engine: Engine, steps: Sequence[Callable[[], None]]) -> None:
+    """Take the steps of independent solvers, on as many threads as the engine has in this process.
+
+    What a solver computes between sweeps is small, except where it solves a sample.
+    """
+    threads = min(len(steps), engine.executor.n_threads)
+    if threads <= 1:
+        for step in steps:
+            step()
+        return
+    with ThreadPoolExecutor(threads, "daskml-core-solver") as pool:
+        for done in [pool.submit(step) for step in steps]:
+            done.result()
 
 
 def _stack_key(sweep: Sweep) -> Any:
