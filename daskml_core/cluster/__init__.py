@@ -1,5 +1,6 @@
 """Clustering: k-means for data that need not fit in memory."""
 
 from daskml_core.cluster._kmeans import KMeans
+from daskml_core.cluster._minibatch import MiniBatchKMeans
 
-__all__ = ["KMeans"]
+__all__ = ["KMeans", "MiniBatchKMeans"]

@@ -41,26 +41,6 @@ def check_weights(blocks: RowBlocks) -> None:
         raise ValueError(f"The sample weights sum to zero ({total:g}); at least one must be positive.")
 
 
-def explicit_centers(init: Any, k: int, blocks: RowBlocks, *, cosine: bool) -> Array:
-    """Centres that the user gave, (k, d) in the data's dtype."""
-    centers = np.array(init, dtype=np.float64)
-    if centers.shape[:1] != (k,) or centers.ndim != 2:
-        raise ValueError(f"The shape of the initial centers {centers.shape} does not match the number of clusters {k}.")
-    if centers.shape[1] != blocks.n_features:
-        raise ValueError(
-            f"The shape of the initial centers {centers.shape} does not match the number of features of the data "
-            f"{blocks.n_features}."
-        )
-    if not np.isfinite(centers).all():
-        raise ValueError("The initial centers contain NaN or infinity.")
-    if cosine:
-        lengths = np.linalg.norm(centers, axis=1, keepdims=True)
-        if (lengths == 0).any():
-            raise ValueError('The initial centers contain a zero vector: metric="cosine" needs directions.')
-        centers /= lengths
-    return centers.astype(blocks.dtype)
-
-
 class CentroidModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMixin, SweepEstimator):
     """A model that is its centres; rows belong to the nearest one."""
 

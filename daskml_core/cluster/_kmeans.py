@@ -9,7 +9,8 @@ from typing import Any, Self
 
 import numpy as np
 
-from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights, explicit_centers
+from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights
+from daskml_core.cluster._init import INITS, explicit_centers, first_centers
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.engine import Plan
 from daskml_core.errors import ConvergenceWarning
@@ -20,19 +21,13 @@ from daskml_core.kernels.seeding import DRAW, DrawParams
 from daskml_core.solvers.in_memory import Asks, answer_from
 from daskml_core.solvers.kmeans_seeding import (
     ROUNDS,
-    Sampled,
     as_sampled,
     kmeans_parallel,
-    plus_plus,
-    random_rows,
     sample_size,
-    solve_sample,
 )
 from daskml_core.solvers.lloyd import lloyd
 from daskml_core.sweep import Array, Block, Sweep
 from daskml_core.validate import non_negative, positive, random_seed
-
-INITS = ("auto", "k-means||", "k-means++", "random")
 
 IN_PROCESS_WORK = 200_000_000
 """Multiplications an iteration (rows x clusters x features) below which a sample that is all of the data is solved at
@@ -154,17 +149,6 @@ class KMeans(CentroidModel):
             raise ValueError(f'n_init must be "auto" or a positive integer, got {self.n_init!r}.')
         return int(self.n_init)
 
-    def _from_sample(self, rows: Sampled, rng: np.random.Generator, blocks: RowBlocks) -> Array:
-        k, cosine = int(self.n_clusters), self.metric == "cosine"
-        if callable(self.init):
-            state = np.random.RandomState(int(rng.integers(np.iinfo(np.int32).max)))
-            return explicit_centers(self.init(rows.X, k, random_state=state), k, blocks, cosine=cosine)
-        if self.init == "random":
-            return random_rows(rows, k, rng)
-        if self.init == "k-means++":
-            return plus_plus(rows, k, rng)
-        return solve_sample(rows, k, rng, tol=float(self.tol), cosine=cosine)
-
     def _solver(self, blocks: RowBlocks, run: int, seed: int, sample: Sweep) -> Asks:
         """One run: first centres, then Lloyd's iterations."""
         k, cosine = int(self.n_clusters), self.metric == "cosine"
@@ -175,7 +159,8 @@ class KMeans(CentroidModel):
         if not isinstance(self.init, str) and not callable(self.init):
             return (yield from lloyd(explicit_centers(self.init, k, blocks, cosine=cosine), **options))
         drawn: RowSample = yield sample
-        start = self._from_sample(as_sampled(drawn, cosine=cosine), np.random.default_rng([seed, run]), blocks)
+        rows, rng = as_sampled(drawn, cosine=cosine), np.random.default_rng([seed, run])
+        start = first_centers(self.init, rows, k, rng, blocks, tol=float(self.tol), cosine=cosine)
         solver = lloyd(np.ascontiguousarray(start), **options)
         if len(drawn.X) == blocks.n_rows and drawn.X.size * k <= IN_PROCESS_WORK:
             return (yield from answer_from(solver, Block(drawn.X, None, drawn.weight, 0, 0)))
