@@ -53,8 +53,8 @@ class KMeans(CentroidModel):
         - "k-means||": six sweeps (Bahmani et al. 2012), for clusters too small for a sample.
         - a callable is called as ``init(X_sample, n_clusters, random_state)``.
     n_init : "auto" or int, default="auto"
-        Runs from different first centres, in lockstep: a sweep is shared by all runs. The best is kept. "auto" is 10 for
-        "random" and a callable, otherwise 1.
+        Runs from different first centres, each on a sample of its own, in lockstep: a sweep is shared by all runs. The
+        best is kept. "auto" is 10 for "random" and a callable, otherwise 1.
     init_size : int, optional
         Rows of the sample; 20,000 or 100 a cluster, whichever is more, within 64 MiB.
     max_iter : int, default=300
@@ -184,7 +184,10 @@ class KMeans(CentroidModel):
             kernels += [(DRAW, DrawParams(2 * k, LloydParams((candidates,)), 0, 1))] * runs
         elif isinstance(self.init, str) or callable(self.init):
             itemsize = blocks.dtype.itemsize
-            kernels.append((DRAW_ROWS, SampleParams(self._sample_rows(blocks), blocks.n_rows, 0, itemsize)))
+            rows = self._sample_rows(blocks)
+            # A sample a run: runs on one sample all end near that sample's optimum.
+            drawn = runs if rows < blocks.n_rows else 1
+            kernels += [(DRAW_ROWS, SampleParams(rows, blocks.n_rows, 0, itemsize))] * drawn
         return kernels
 
     def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
@@ -212,8 +215,10 @@ class KMeans(CentroidModel):
         check_weights(blocks)
         seed = random_seed(self.random_state)
         rows = self._sample_rows(blocks)
-        sample = sample_sweep(rows, blocks.n_rows, seed, blocks.dtype.itemsize)
-        solvers = [self._solver(blocks, run, seed, sample) for run in range(runs)]
+        samples = [sample_sweep(rows, blocks.n_rows, seed + run, blocks.dtype.itemsize) for run in range(runs)]
+        if rows == blocks.n_rows:
+            samples = samples[:1] * runs
+        solvers = [self._solver(blocks, run, seed, sample) for run, sample in enumerate(samples)]
         outcomes = self._drive(solvers, blocks, self._kernels(blocks, runs))
         best = min(outcomes, key=lambda outcome: outcome.state.inertia)
         state = best.state

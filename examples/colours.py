@@ -1,0 +1,73 @@
+"""A picture in 64 colours: k-means on its pixels, in a zarr store, read chunk by chunk.
+
+Writes ``colours.png``, the picture before and after: ``python examples/colours.py /scratch``.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import dask.array as da
+import numpy as np
+import zarr
+from PIL import Image, ImageDraw
+from sklearn.datasets import load_sample_image
+
+from daskml_core.cluster import KMeans
+
+GAP = 12
+
+
+def prepare(path: Path) -> tuple[zarr.Array, tuple[int, int]]:
+    """The picture's pixels as rows (red, green, blue) of a zarr array, and its height and width."""
+    picture = load_sample_image("flower.jpg")
+    height, width, _ = picture.shape
+    pixels = picture.reshape(-1, 3).astype(np.float32) / 255
+    store = zarr.create_array(path, shape=pixels.shape, chunks=(32_768, 3), dtype="f4", overwrite=True)
+    store[:] = pixels
+    return store, (height, width)
+
+
+def draw(before: np.ndarray, after: np.ndarray, path: Path, titles: tuple[str, str]) -> None:
+    """Two pictures side by side, each under its title."""
+    height, width, _ = before.shape
+    canvas = Image.new("RGB", (2 * width + 3 * GAP, height + 3 * GAP + 12), "white")
+    text = ImageDraw.Draw(canvas)
+    for i, (picture, title) in enumerate(zip((before, after), titles, strict=True)):
+        left = GAP + i * (width + GAP)
+        text.text((left, GAP), title, fill="black", font_size=14)
+        canvas.paste(Image.fromarray((picture * 255).round().astype(np.uint8)), (left, 2 * GAP + 12))
+    canvas.save(path)
+
+
+def quantise(directory: Path, n_colours: int = 64) -> tuple[KMeans, Path]:
+    """The fitted model, and where the picture was drawn."""
+    store, shape = prepare(directory / "pixels.zarr")
+    model = KMeans(n_colours, random_state=0).fit(store)
+    # Lazy: the colour of each pixel's cluster, chunk by chunk.
+    colours = model.labels_.map_blocks(
+        lambda labels: model.cluster_centers_[labels],
+        chunks=((*model.labels_.chunks[0],), (3,)),
+        new_axis=1,
+        dtype="f4",
+    )
+    pixels = da.from_zarr(store)
+    distinct = len(np.unique((pixels.compute() * 255).round().astype(int), axis=0))
+    path = directory / "colours.png"
+    titles = (f"{distinct:,} colours", f"{n_colours} colours, found in {model.n_sweeps_:g} sweeps")
+    draw(pixels.compute().reshape(*shape, 3), colours.compute().reshape(*shape, 3), path, titles)
+    return model, path
+
+
+def main(directory: Path) -> None:
+    """Quantise, and tell."""
+    directory.mkdir(parents=True, exist_ok=True)
+    model, path = quantise(directory)
+    error = np.sqrt(model.inertia_ / model.cluster_sizes_.sum() / 3) * 255
+    print(f"{model.cluster_sizes_.sum():,} pixels in {len(model.cluster_centers_)} colours: off by {error:.1f} of 255")
+    print(f"{model.n_sweeps_:g} sweeps over the store, {model.n_iter_} iterations; drawn to {path}.")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("data"))
