@@ -11,6 +11,8 @@ from daskml_core.engine import Engine, count_rows, run_sweeps
 from daskml_core.engine.tree import reduce_tree, span_level, span_ranges
 from daskml_core.errors import MemoryPlanError
 from daskml_core.linear_model import LogisticRegression
+from daskml_core.model_selection import train_test_split
+from daskml_core.preprocessing import StandardScaler
 from daskml_core.sweep import Kernel, Sweep
 from tests.problems import two_classes
 
@@ -99,9 +101,10 @@ def test_several_kernels_share_one_read():
 
 def test_tasks_of_a_sweep_do_not_grow_with_blocks_on_a_cluster():
     with (
-        LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
+        assert len(client.scheduler_info(n_workers=-1)["workers"]) == 2
         counts = {}
         for n_blocks in (40, 400):
             X = da.ones((n_blocks * 5, 3), chunks=(5, 3))
@@ -120,7 +123,7 @@ def test_tasks_of_a_sweep_do_not_grow_with_blocks_on_a_cluster():
 
 def test_task_names_tell_what_they_do():
     with (
-        LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
         X, y = two_classes(n=60_000)
@@ -136,7 +139,7 @@ def test_task_names_tell_what_they_do():
 
 def test_persisted_data_is_used_where_it_lies():
     with (
-        LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster),
     ):
         # Blocks that come out different each time they are computed: only the persisted ones can agree with `held`.
@@ -149,7 +152,15 @@ def test_persisted_data_is_used_where_it_lies():
         np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-8)
         doubled = LogisticRegression(solver="newton").fit(persisted * 2, y)
         np.testing.assert_allclose(doubled.coef_, LogisticRegression(solver="newton").fit(held * 2, y).coef_, rtol=1e-8)
-        np.testing.assert_array_equal(model.predict(persisted).compute(), expected.predict(held))
+        prediction = model.predict(persisted)
+        np.testing.assert_array_equal(prediction.compute(), expected.predict(held))
+        # The prediction holds the persisted blocks by their keys alone; whatever reads it must find them.
+        assert model.score(persisted, y) == expected.score(held, y)
+        scaled = StandardScaler().fit(persisted).transform(persisted)
+        again = LogisticRegression(solver="newton").fit(scaled, y)
+        np.testing.assert_array_equal(again.predict(scaled), expected.predict(held))
+        X_train, _, y_train, _ = train_test_split(persisted, da.from_array(y, chunks=300).persist())
+        assert LogisticRegression(solver="newton").fit(X_train, y_train).converged_
 
 
 def test_streamed_blocks_kept_decoded_are_read_once_and_removed_after_the_fit(tmp_path):
@@ -167,7 +178,7 @@ def test_streamed_blocks_kept_decoded_are_read_once_and_removed_after_the_fit(tm
 def test_workers_keep_decoded_blocks_too(tmp_path):
     X, y = two_classes(n=1000)
     with (
-        LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster),
         dask.config.set({"daskml-core.residency": False, "daskml-core.keep-decoded": str(tmp_path)}),
     ):
