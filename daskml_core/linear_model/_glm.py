@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from daskml_core.engine import Plan
 from daskml_core.kernels.predict import EXPONENTIAL_PREDICTOR
@@ -127,5 +128,6 @@ class PoissonRegressor(LinearRegressorBase):
 
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do; X is not read."""
-        data, objective = self._load(X, y, sample_weight, feature_dim)
-        return self._plan(data.blocks, kernels_of(self.solver, objective, data.blocks), SWEEPS[self.solver])
+        model = clone(self)  # a plan leaves no trace
+        data, objective = model._load(X, y, sample_weight, feature_dim)
+        return model._plan(data.blocks, kernels_of(model.solver, objective, data.blocks), SWEEPS[model.solver])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from daskml_core.engine import Plan
 from daskml_core.kernels.huber import HUBER_LOSS, HuberParams
@@ -143,6 +144,7 @@ class HuberRegressor(LinearRegressorBase):
 
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do; X is not read."""
-        data, _ = self._load(X, y, sample_weight, feature_dim)
-        sweeps = "about 8, each with value, gradient and Hessian" if self.solver == "auto" else SWEEPS[self.solver]
-        return self._plan(data.blocks, self._kernels(data), sweeps)
+        model = clone(self)  # a plan leaves no trace
+        data, _ = model._load(X, y, sample_weight, feature_dim)
+        sweeps = "about 8, each with value, gradient and Hessian" if model.solver == "auto" else SWEEPS[model.solver]
+        return model._plan(data.blocks, model._kernels(data), sweeps)

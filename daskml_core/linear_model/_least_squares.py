@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from daskml_core.engine import Plan
 from daskml_core.kernels.coordinate_descent import minimise_quadratic
@@ -114,13 +115,14 @@ class _GramRegressor(LinearRegressorBase):
 
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do; X is not read."""
-        self._check_params()
-        self._check_solver()
-        if self.solver != "auto":
-            data, objective = self._load_one_target(X, y, sample_weight, feature_dim)
-            return self._plan(data.blocks, kernels_of(self.solver, objective, data.blocks), SWEEPS[self.solver])
-        data = load_regression(self, X, y, sample_weight, feature_dim, multi_output=self._multi_output)
-        return self._plan(data.blocks, self._kernels(data), SWEEPS["gram"])
+        model = clone(self)  # a plan leaves no trace
+        model._check_params()
+        model._check_solver()
+        if model.solver != "auto":
+            data, objective = model._load_one_target(X, y, sample_weight, feature_dim)
+            return model._plan(data.blocks, kernels_of(model.solver, objective, data.blocks), SWEEPS[model.solver])
+        data = load_regression(model, X, y, sample_weight, feature_dim, multi_output=model._multi_output)
+        return model._plan(data.blocks, model._kernels(data), SWEEPS["gram"])
 
 
 class LinearRegression(_GramRegressor):

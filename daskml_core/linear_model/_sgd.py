@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 
 from daskml_core.engine import Plan
@@ -254,10 +255,11 @@ class SGDClassifier(ProbabilityMixin, _SGDModel, LinearClassifierBase):
 
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do; X is not read."""
-        self._check_params()
-        data = self._load(X, y, sample_weight, feature_dim)
+        model = clone(self)  # a plan leaves no trace
+        model._check_params()
+        data = model._load(X, y, sample_weight, feature_dim)
         assert data.classes is not None
-        return self._plan(data.blocks, [(SGD_BLOCK, self._params(len(data.classes)))], SWEEPS["sgd"])
+        return model._plan(data.blocks, [(SGD_BLOCK, model._params(len(data.classes)))], SWEEPS["sgd"])
 
     def _has_probability(self) -> bool:
         if self.loss != "log_loss":
@@ -373,6 +375,7 @@ class SGDRegressor(_SGDModel, LinearRegressorBase):
 
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do; X is not read."""
-        self._check_params()
-        data = load_regression(self, X, y, sample_weight, feature_dim)
-        return self._plan(data.blocks, [(SGD_BLOCK, self._params(0))], SWEEPS["sgd"])
+        model = clone(self)  # a plan leaves no trace
+        model._check_params()
+        data = load_regression(model, X, y, sample_weight, feature_dim)
+        return model._plan(data.blocks, [(SGD_BLOCK, model._params(0))], SWEEPS["sgd"])
