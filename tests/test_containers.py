@@ -10,9 +10,9 @@ import zarr
 from scipy import sparse
 
 from daskml_core.errors import UnsupportedDataError
-from daskml_core.linear_model import LogisticRegression, Ridge
+from daskml_core.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDRegressor
 from daskml_core.metrics import accuracy_score
-from daskml_core.preprocessing import StandardScaler
+from daskml_core.preprocessing import MinMaxScaler, StandardScaler
 from tests.problems import two_classes
 
 X, Y = two_classes(n=500, d=4)
@@ -122,10 +122,24 @@ def test_coordinates_are_kept():
     assert scaled.chunks is not None
 
 
-def test_features_in_another_order_are_refused():
-    model = Ridge().fit(pd.DataFrame(X, columns=NAMES), Y)
-    with pytest.raises(ValueError, match="same order"):
-        model.predict(dd.from_pandas(pd.DataFrame(X, columns=NAMES[::-1]), npartitions=2))
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda a, b: Ridge().fit(a, Y).predict(b),
+        lambda a, b: StandardScaler().fit(a).transform(b),
+        lambda a, b: MinMaxScaler().partial_fit(a).partial_fit(b),
+        lambda a, b: SGDClassifier().partial_fit(a, Y, classes=[0, 1]).partial_fit(b, Y),
+        lambda a, b: SGDRegressor().partial_fit(a, Y).partial_fit(b, Y),
+    ],
+    ids=["predict", "transform", "scaler", "classifier", "regressor"],
+)
+def test_features_in_another_order_are_refused(use):
+    table = pd.DataFrame(X, columns=NAMES)
+    lazy = dd.from_pandas(table, npartitions=2)
+    for first in (table, lazy):
+        for second in (table[NAMES[::-1]], lazy[NAMES[::-1]], xr.Dataset({n: ("t", table[n]) for n in NAMES[::-1]})):
+            with pytest.raises(ValueError, match="same order"):
+                use(first, second)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "int8", "uint16", "bool"])

@@ -203,9 +203,16 @@ class SGDClassifier(ProbabilityMixin, _SGDModel, LinearClassifierBase):
     epsilon = 0.1  # of the regression losses; no classification loss here has one
 
     def _load(
-        self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, classes: Array | None = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        feature_dim: str | None,
+        classes: Array | None = None,
+        *,
+        reset: bool = True,
     ) -> TrainingSet:
-        data = load_classification(self, X, y, sample_weight, None, feature_dim, classes=classes)
+        data = load_classification(self, X, y, sample_weight, None, feature_dim, classes=classes, reset=reset)
         self._factors = None
         if self.class_weight is not None:
             assert data.classes is not None and data.class_weight_sums is not None
@@ -241,14 +248,8 @@ class SGDClassifier(ProbabilityMixin, _SGDModel, LinearClassifierBase):
             raise ValueError(
                 f"`classes={np.unique(classes)}` is not the same as on last call to partial_fit, was: {self.classes_}"
             )
-        expected = getattr(self, "n_features_in_", None)
         labels = np.unique(np.asarray(classes)) if first else self.classes_
-        data = self._load(X, y, sample_weight, feature_dim, labels)
-        if not first and expected is not None and data.blocks.n_features != expected:
-            self.n_features_in_ = expected
-            raise ValueError(
-                f"X has {data.blocks.n_features} features, but SGDClassifier is expecting {expected} features as input."
-            )
+        data = self._load(X, y, sample_weight, feature_dim, labels, reset=first)
         self.classes_ = labels
         self._train(data, len(labels), epochs=1, fresh=False)
         return self
@@ -360,13 +361,7 @@ class SGDRegressor(_SGDModel, LinearRegressorBase):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> SGDRegressor:
         """One epoch over more data. Returns self."""
         self._check_params(partial=True)
-        expected = getattr(self, "n_features_in_", None)
-        data = load_regression(self, X, y, sample_weight, feature_dim)
-        if hasattr(self, "coef_") and expected is not None and data.blocks.n_features != expected:
-            self.n_features_in_ = expected
-            raise ValueError(
-                f"X has {data.blocks.n_features} features, but SGDRegressor is expecting {expected} features as input."
-            )
+        data = load_regression(self, X, y, sample_weight, feature_dim, reset=not hasattr(self, "coef_"))
         self._train(data, 0, epochs=1, fresh=False)
         return self
 
