@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from daskml_core.data import as_blocked, is_lazy, load
+from daskml_core.data import as_blocked, is_lazy, load, refuse_no_numbers
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.data.output import map_rows
 from daskml_core.engine import Engine, Outcome, Plan, count_rows, drive
@@ -52,6 +52,7 @@ def load_features(
     With ``reset`` the features are recorded, otherwise their number and names must be what they were.
     """
     if not is_lazy(X):
+        refuse_no_numbers(X)
         X = validate_data(estimator, X, reset=reset, accept_sparse=False, dtype=[np.float64, np.float32], **checks)
         blocks = load(X, None, sample_weight, count_rows=count_rows)
     else:
@@ -92,6 +93,7 @@ class SweepEstimator(BaseEstimator):
         """X ready for `map_rows`: same number of features, and the same names in the same order."""
         check_is_fitted(self)
         if not is_lazy(X):
+            refuse_no_numbers(X)
             return validate_data(self, X, reset=False, accept_sparse=False, dtype=[np.float64, np.float32])
         column, names = as_blocked(X, feature_dim=self._feature_dim)
         require_same_features(self, column.trailing[0], names)
@@ -121,7 +123,7 @@ class SweepEstimator(BaseEstimator):
             outcomes = drive(solvers, engine, on_state)
         finally:
             engine.close()
-        self.n_sweeps_ = round(engine.n_sweeps, 6)
+        self.n_sweeps_ = round(engine.n_sweeps + blocks.counted, 6)
         return outcomes
 
     def _plan(self, blocks: RowBlocks, kernels: Any, sweeps: str) -> Plan:

@@ -219,6 +219,6 @@ def minimize(
         success=bool(last.converged),
         message=message,
         nit=last.n_iter,
-        n_sweeps=engine.n_sweeps,
+        n_sweeps=engine.n_sweeps + blocks.counted,
         history=outcome.history,
     )

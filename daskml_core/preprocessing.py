@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from daskml_core.data import as_blocked, is_lazy
+from daskml_core.data import as_blocked, is_lazy, refuse_no_numbers
 from daskml_core.data.output import map_rows
 from daskml_core.data.read import compute_dtype
 from daskml_core.engine import run_sweeps
@@ -32,6 +32,7 @@ class _Scaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _rescale(self, X: Any, params: AffineParams, *, reset_names: bool = True) -> Any:
         check_is_fitted(self)
         if not is_lazy(X):
+            refuse_no_numbers(X)
             X = validate_data(self, X, reset=False, accept_sparse=False, dtype=[np.float64, np.float32])
         column, names = as_blocked(X, feature_dim=self._feature_dim)
         d = column.trailing[0]

@@ -202,3 +202,66 @@ def test_labels_of_any_kind(labels, reference):
     np.testing.assert_allclose(model.coef_, reference.coef_, rtol=1e-8)
     assert model.predict(X).dtype == y.dtype
     assert set(model.predict(X)) <= set(y)
+
+
+LABELS = np.array(["no", "yes"])[Y]
+SERIES = {
+    "text": pd.Series(LABELS),
+    "object": pd.Series(LABELS.astype(object)),
+    "category": pd.Series(LABELS, dtype="category"),
+    "boolean": pd.Series(Y == 1, dtype="boolean"),
+    "Int64": pd.Series(Y, dtype="Int64"),
+}
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["pandas", "dask"])
+@pytest.mark.parametrize("name", SERIES)
+def test_labels_in_a_series_of_any_dtype(name, lazy, reference):
+    series = SERIES[name]
+    for y in (series, series.to_frame("y")):
+        y = dd.from_pandas(y, npartitions=3) if lazy else y
+        model = LogisticRegression(tol=1e-9).fit(da.from_array(X, chunks=(90, 4)), y, W)
+        np.testing.assert_allclose(model.coef_, reference.coef_, rtol=1e-8)
+        assert model.score(X, y) == reference.score(X, Y)
+
+
+@pytest.mark.parametrize("name", ["text", "boolean", "Int64"])
+def test_missing_labels_of_a_series_are_named(name):
+    series = SERIES[name].astype("string") if name == "text" else SERIES[name].copy()
+    series[7] = pd.NA
+    for y in (series, dd.from_pandas(series, npartitions=3)):
+        with pytest.raises(ValueError, match="Input y contains NaN"):
+            LogisticRegression().fit(da.from_array(X, chunks=(90, 4)), y)
+
+
+@pytest.mark.parametrize("of_X", ["numpy", "dask"])
+@pytest.mark.parametrize("weight", [np.full(500, "1.5"), np.full(500, 1.5, dtype=object), np.full(500, 1 + 1j)])
+def test_weights_that_are_no_real_numbers_are_refused(of_X, weight):
+    with pytest.raises(ValueError, match="weights are real numbers"):
+        LogisticRegression().fit(CONTAINERS[of_X](X), Y, weight)
+
+
+@pytest.mark.parametrize("name", ["numpy", "pandas", "dask dataframe"])
+@pytest.mark.parametrize("text", ["1.5", "x"])
+def test_text_is_not_parsed_as_numbers(name, text):
+    table = pd.DataFrame(X, columns=NAMES).assign(b=text)
+    data = X.astype(str) if name == "numpy" else table if name == "pandas" else dd.from_pandas(table, npartitions=2)
+    for use in (
+        lambda: Ridge().fit(data, Y),
+        lambda: StandardScaler().fit(data),
+        lambda: Ridge().fit(X, Y).predict(data),
+        lambda: StandardScaler().fit(X).transform(data),
+    ):
+        with pytest.raises(UnsupportedDataError, match="holds no numbers"):
+            use()
+
+
+def test_missing_values_of_nullable_columns_are_named_with_block_and_row():
+    table = pd.DataFrame((X * 10).astype(int), columns=NAMES).astype("Int64")
+    np.testing.assert_allclose(
+        Ridge().fit(dd.from_pandas(table, npartitions=2), Y).coef_, Ridge().fit(table.to_numpy(dtype=float), Y).coef_
+    )
+    table.loc[300, "b"] = pd.NA
+    for data in (table, dd.from_pandas(table, npartitions=2)):
+        with pytest.raises(ValueError, match=r"Input X contains NaN.*row 300, column 1 \('b'\)"):
+            Ridge().fit(data, da.from_array(Y, chunks=70))

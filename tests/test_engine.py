@@ -12,6 +12,7 @@ from daskml_core.engine.tree import reduce_tree, span_level, span_ranges
 from daskml_core.errors import MemoryPlanError
 from daskml_core.linear_model import LogisticRegression
 from daskml_core.model_selection import train_test_split
+from daskml_core.optimize import minimize
 from daskml_core.preprocessing import StandardScaler
 from daskml_core.sweep import Kernel, Sweep
 from tests.problems import two_classes
@@ -59,6 +60,21 @@ def test_resident_data_is_read_once_whatever_the_number_of_sweeps():
     model = LogisticRegression(solver="newton").fit(counting_array(X, (100, -1), reads), y)
     assert model.n_sweeps_ > 3
     assert len(reads) == 10
+
+
+def test_finding_lengths_is_a_sweep_that_is_counted():
+    X, y = two_classes(n=1000)
+    reads = []
+    data = counting_array(X, (100, -1), reads)
+    data = data[da.ones(1000, chunks=100, dtype=bool)]
+    with dask.config.set({"daskml-core.residency": False}):
+        model = LogisticRegression(solver="newton").fit(data, y)
+        rounds = len(reads) / 10
+        # The lengths are found in X alone, the other sweeps read y as well.
+        assert model.n_sweeps_ == pytest.approx(rounds - 1 + 6 / 7, abs=1e-6)
+        reads.clear()
+        result = minimize(lambda w, X, y: (float(w @ w), 2 * w), np.zeros(6), data, y)
+        assert result.n_sweeps == pytest.approx(len(reads) / 10 - 1 + 6 / 7)
 
 
 def test_streamed_data_is_read_once_a_sweep():

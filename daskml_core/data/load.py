@@ -96,14 +96,38 @@ def as_blocked(X: Any, *, feature_dim: str | None = None) -> tuple[BlockedArray,
     return column, names
 
 
+def refuse_no_numbers(X: Any) -> None:
+    """Refuse text, dates and categories in memory, which scikit-learn's own checks would parse as numbers."""
+    if _kind(X) == "pandas" and X.ndim == 2:
+        from daskml_core.data import from_dataframe
+
+        from_dataframe.refuse_no_numbers(X)
+    elif isinstance(X, np.ndarray) and X.dtype.kind in "USmM":
+        compute_dtype(X.dtype)
+
+
 def as_column(y: Any, what: str = "y") -> BlockedArray:
-    """Row-blocks of a target or of weights; nothing is read."""
+    """Row-blocks of a target or of weights; nothing is read.
+
+    Raises
+    ------
+    ValueError : weights that are no real numbers, wrong dimensions.
+    """
+    column = _column(y, what)
+    if what == "sample_weight" and column.dtype.kind not in "fiub":
+        raise ValueError(f"sample_weight has dtype {column.dtype}; weights are real numbers. Convert them first.")
+    return column
+
+
+def _column(y: Any, what: str) -> BlockedArray:
     if _kind(y) == "numpy":
         y = np.asarray(y)
     if _kind(y) == "numpy" and y.ndim == 0:
         raise ValueError(f"{what} should be a 1d array, got a scalar: {y!r}.")
-    if _kind(y) == "dask dataframe" and y.ndim == 2:
-        return _blocked(y, None)[0]
+    if _kind(y) in ("pandas", "dask dataframe"):
+        from daskml_core.data import from_dataframe
+
+        return _blocked(from_dataframe.one_column(y), None)[0]
     if _kind(y) == "dataarray" and y.ndim == 2:
         from daskml_core.data.from_dask import from_dask
 
@@ -137,8 +161,8 @@ def load(
     UnsupportedDataError : sparse or object data.
     """
     matrix, names = as_blocked(X, feature_dim=feature_dim)
-    if not matrix.known:
-        matrix = count_rows(matrix)
+    counted_bytes = _bytes_to_count(matrix)
+    matrix = count_rows(matrix)
     if matrix.n_rows == 0:
         raise ValueError(
             f"Found array with 0 sample(s) (shape=(0, {matrix.trailing[0]})) while a minimum of 1 is required."
@@ -154,12 +178,19 @@ def load(
         column = as_column(value, what)
         if what == "sample_weight" and column.trailing:
             raise ValueError(f"Sample weights must be 1D array or scalar, got {len(column.trailing) + 1} dimensions.")
-        if not column.known:
-            column = count_rows(column)
+        counted_bytes += _bytes_to_count(column)
+        column = count_rows(column)
         if column.n_rows != matrix.n_rows:
             raise ValueError(
                 f"Found input variables with inconsistent numbers of samples: X has {matrix.n_rows}, "
                 f"{what} has {column.n_rows}."
             )
         columns.append(cut(column, lengths))
-    return RowBlocks(matrix, columns[0], columns[1], lengths, compute_dtype(matrix.dtype), names)
+    row_bytes = matrix.row_bytes + sum(column.row_bytes for column in columns if column is not None)
+    counted = counted_bytes / max(1, row_bytes)
+    return RowBlocks(matrix, columns[0], columns[1], lengths, compute_dtype(matrix.dtype), names, counted)
+
+
+def _bytes_to_count(column: BlockedArray) -> int:
+    """Bytes a row that are read from the source to find the column's lengths."""
+    return 0 if column.known or column.in_memory else column.row_bytes

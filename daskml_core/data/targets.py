@@ -21,7 +21,7 @@ def label_counts(block: Block, params: None) -> LabelCounts:
     """Classes of one block."""
     y = block.y
     if y.dtype.kind == "O" and len(y):
-        missing = [i for i, label in enumerate(y.tolist()) if label is None or label != label]
+        missing = [i for i, label in enumerate(y.tolist()) if _is_missing(label)]
         if missing:
             raise ValueError(f"Input y contains NaN: block {block.number}, row {block.start + missing[0]}.")
     if y.dtype == bool:
@@ -36,6 +36,13 @@ def label_counts(block: Block, params: None) -> LabelCounts:
     rows = np.bincount(codes, minlength=len(classes)).astype(np.float64)
     weighted = rows if block.weight is None else np.bincount(codes, weights=block.weight, minlength=len(classes))
     return LabelCounts(classes, weighted, rows)
+
+
+def _is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas.NA answers neither yes nor no
+        return True
 
 
 def merge_label_counts(a: LabelCounts, b: LabelCounts) -> LabelCounts:
