@@ -236,7 +236,9 @@ def test_gradient_descent_in_all_its_forms(momentum, rate):
     X, y = breast_cancer()
     X = X[:, :5]
     expected = LogisticRegression(C=0.01, tol=1e-10).fit(X, y)
-    options = {"learning_rate": rate, "momentum": momentum, "momentum_coefficient": 0.5}
+    options = {"learning_rate": rate, "momentum": momentum}
+    if momentum == "heavy_ball":
+        options["momentum_coefficient"] = 0.5
     model = LogisticRegression(C=0.01, solver="gradient_descent", solver_options=options, tol=1e-7, max_iter=5000).fit(
         X, y
     )
@@ -255,6 +257,17 @@ def test_gradient_descent_in_all_its_forms(momentum, rate):
         ({"penalty": None, "C": 3.0}, "has no strength"),
         ({"class_weight": "even"}, "balanced"),
         ({"class_weight": {7: 1.0}}, "not in class_weight"),
+        ({"class_weight": [1.0, 2.0]}, "must be a dict"),
+        ({"class_weight": {0: "a"}}, r"class_weight\[0\] must be a non-negative number"),
+        ({"max_iter": 2.5}, "max_iter must be a whole number"),
+        ({"solver": "gradient_descent", "solver_options": {"momentum": "big"}}, "momentum must be one of"),
+        ({"solver": "gradient_descent", "solver_options": {"momentum_coefficient": 0.5}}, 'of momentum="heavy_ball"'),
+        ({"solver": "gradient_descent", "solver_options": {"learning_rate": -1}}, "learning_rate must be a positive"),
+        ({"solver": "lbfgs", "solver_options": {"memory": 0}}, "memory must be a positive number"),
+        ({"solver": "sgd", "solver_options": {"batch_size": 0}}, "batch_size must be a positive number"),
+        ({"solver": "sgd", "solver_options": {"n_chains": 1.5}}, "n_chains must be a whole number"),
+        ({"solver": "sgd", "solver_options": {"eta0": -1}}, "eta0 must be a positive number"),
+        ({"solver": "sgd", "solver_options": {"average": "yes"}}, "average must be True or False"),
         ({"max_iter": 0}, "max_iter must be a positive number"),
     ],
 )

@@ -24,6 +24,7 @@ from daskml_core.data.targets import (
 from daskml_core.engine import count_rows, run_sweeps
 from daskml_core.estimator import require_same_features, set_features
 from daskml_core.sweep import Array, Sweep
+from daskml_core.validate import non_negative
 
 
 @dataclass(frozen=True)
@@ -203,10 +204,10 @@ def class_factors(class_weight: Mapping[Any, float] | str, classes: Array, sums:
             raise ValueError(f'class_weight must be a dict, "balanced" or None, got {class_weight!r}.')
         with np.errstate(divide="ignore"):
             return np.asarray(np.where(sums > 0, sums.sum() / (len(classes) * sums), 0.0))
+    if not isinstance(class_weight, Mapping):
+        raise ValueError(f'class_weight must be a dict, "balanced" or None, got {class_weight!r}.')
     unknown = [label for label in class_weight if label not in classes.tolist()]
     if unknown:
         raise ValueError(f"The classes, {unknown}, are not in class_weight: y has the classes {classes.tolist()}.")
-    factors = np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])
-    if (factors < 0).any():
-        raise ValueError(f"class_weight must not be negative, got {dict(class_weight)}.")
-    return factors
+    weights = {label: non_negative(f"class_weight[{label!r}]", weight) for label, weight in class_weight.items()}
+    return np.array([weights.get(label, 1.0) for label in classes.tolist()])

@@ -17,7 +17,7 @@ from daskml_core.losses import HalfPoisson
 from daskml_core.objective import ROUNDING, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.sweep import Array, Kernel
-from daskml_core.validate import non_negative, positive
+from daskml_core.validate import non_negative, positive, positive_integer
 
 
 class PoissonRegressor(LinearRegressorBase):
@@ -83,7 +83,7 @@ class PoissonRegressor(LinearRegressorBase):
     def _load(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> tuple[TrainingSet, LinearObjective]:
         alpha = non_negative("alpha", self.alpha)
         positive("tol", self.tol)
-        positive("max_iter", self.max_iter)
+        positive_integer("max_iter", self.max_iter)
         check_solver(self.solver, 0.0, self.solver_options)
         data = load_regression(self, X, y, sample_weight, feature_dim)
         assert data.moments is not None

@@ -18,7 +18,7 @@ from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.solvers.lbfgs import LBFGSState, lbfgs
 from daskml_core.solvers.newton import newton
 from daskml_core.sweep import Array
-from daskml_core.validate import non_negative, positive
+from daskml_core.validate import non_negative, positive, positive_integer
 
 _SOLVERS = ("auto", "newton", "lbfgs", "gradient_descent")
 
@@ -100,7 +100,7 @@ class HuberRegressor(LinearRegressorBase):
     def _load(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> tuple[TrainingSet, HuberObjective]:
         alpha = non_negative("alpha", self.alpha)
         positive("tol", self.tol)
-        positive("max_iter", self.max_iter)
+        positive_integer("max_iter", self.max_iter)
         if positive("epsilon", self.epsilon) < 1.0:
             raise ValueError(f"epsilon must be at least 1.0, got {self.epsilon}.")
         if self.solver not in _SOLVERS:

@@ -22,7 +22,7 @@ from daskml_core.objective import ROUNDING, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.solvers.least_squares import LeastSquaresState, least_squares_moments, solve_ridge
 from daskml_core.sweep import Array
-from daskml_core.validate import non_negative, positive, unit_interval
+from daskml_core.validate import non_negative, positive, positive_integer, unit_interval
 
 
 class _GramRegressor(LinearRegressorBase):
@@ -50,7 +50,7 @@ class _GramRegressor(LinearRegressorBase):
         options = dict(self.solver_options or {})
         return (
             positive("tol", options.pop("tol", 1e-6)),
-            int(positive("max_iter", options.pop("max_iter", 1000))),
+            positive_integer("max_iter", options.pop("max_iter", 1000)),
             options,
         )
 
@@ -319,7 +319,7 @@ class ElasticNet(_GramRegressor):
     def _check_params(self) -> None:
         non_negative("alpha", self.alpha)
         unit_interval("l1_ratio", self.l1_ratio)
-        positive("max_iter", self.max_iter)
+        positive_integer("max_iter", self.max_iter)
         non_negative("tol", self.tol)
         if self.positive and self.solver != "auto":
             raise ValueError(f'positive=True needs solver="auto", got {self.solver!r}.')

@@ -17,7 +17,7 @@ from daskml_core.losses import HalfLogistic, Loss, Multinomial
 from daskml_core.objective import ROUNDING, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.sweep import Array
-from daskml_core.validate import positive, unit_interval
+from daskml_core.validate import positive, positive_integer, unit_interval
 
 
 class LogisticRegression(ProbabilityMixin, LinearClassifierBase):
@@ -177,7 +177,7 @@ class LogisticRegression(ProbabilityMixin, LinearClassifierBase):
     def _check_params(self) -> None:
         _, ratio = self._strengths()
         positive("tol", self.tol)
-        positive("max_iter", self.max_iter)
+        positive_integer("max_iter", self.max_iter)
         check_solver(self.solver, ratio, self.solver_options)
 
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:

@@ -18,7 +18,7 @@ from daskml_core.linear_model._data import TrainingSet, class_factors, load_clas
 from daskml_core.linear_model._solve import SWEEPS
 from daskml_core.solvers.sgd import SGDState, sgd, start_carry
 from daskml_core.sweep import Array
-from daskml_core.validate import non_negative, positive, random_seed, unit_interval
+from daskml_core.validate import non_negative, positive, positive_integer, random_seed, unit_interval
 
 
 class _SGDModel(LinearModel):
@@ -41,8 +41,13 @@ class _SGDModel(LinearModel):
             raise ValueError("alpha must be > 0 since learning_rate is 'optimal'. alpha is used to compute the rate.")
         if self.learning_rate != "optimal":
             positive("eta0", self.eta0)
+        non_negative("power_t", self.power_t)
+        non_negative("epsilon", self.epsilon)
+        non_negative("average", int(self.average) if isinstance(self.average, bool) else self.average)
+        if self.tol is not None:
+            non_negative("tol", self.tol)
         for name in ("max_iter", "n_iter_no_change", "batch_size", "n_chains", "averages_per_epoch"):
-            positive(name, getattr(self, name))
+            positive_integer(name, getattr(self, name))
 
     def _params(self, classes: int, epoch: int = 0) -> SGDParams:
         ratio = {"l2": 0.0, "l1": 1.0, "elasticnet": float(self.l1_ratio), None: 0.0}[self.penalty]
