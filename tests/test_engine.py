@@ -1,5 +1,7 @@
 """The engine: the tree, counted tasks and reads, residency, memory plan."""
 
+from pathlib import Path
+
 import dask
 import dask.array as da
 import numpy as np
@@ -105,6 +107,36 @@ def test_a_block_that_cannot_fit_is_refused_before_anything_is_read():
     ):
         LogisticRegression().fit(counting_array(X, (100_000, -1), reads), y)
     assert reads == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fan-in", 1),
+        ("fan-in", 3),
+        ("spans-per-thread", 0),
+        ("spans-per-thread", 2.5),
+        ("read-ahead", -1),
+        ("residency", "no"),
+        ("keep-decoded", 3),
+        ("memory-limit", "4 bananas"),
+        ("memory-limit", 0),
+    ],
+)
+def test_settings_that_make_no_sense_are_errors(name, value):
+    X, y = two_classes(n=1000)
+    with (
+        dask.config.set({f"daskml-core.{name}": value}),
+        pytest.raises(ValueError, match=f"daskml-core.{name} (must be|is no)"),
+    ):
+        LogisticRegression().fit(da.from_array(X, chunks=(100, -1)).map_blocks(np.copy), y)
+
+
+def test_every_setting_is_documented():
+    guide = (Path(__file__).parent.parent / "docs" / "user_guide.md").read_text()
+    for name, value in dask.config.get("daskml-core").items():
+        shown = "null" if value is None else str(value).lower()
+        assert f"| `{name}` | {shown} |" in guide
 
 
 def test_several_kernels_share_one_read():
