@@ -110,6 +110,21 @@ def test_predictions_come_in_the_container_of_the_input(name, reference):
     assert accuracy_score(Y, result) == reference.score(X, Y)
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("dims", [("time", "band"), ("band", "time")])
+def test_rescaled_rows_keep_every_coordinate_and_the_order_of_dimensions(dims, lazy):
+    coords = {"time": np.arange(500), "band": [0.4, 0.5, 0.6, 0.7], "sensor": ("band", NAMES), "site": "A"}
+    coords["quality"] = (("time", "band"), X)
+    data = xr.DataArray(X, dims=["time", "band"], coords=coords).transpose(*dims)
+    data = data.chunk(time=110) if lazy else data
+    scaled = StandardScaler().fit(data).transform(data)
+    assert scaled.dims == dims
+    assert (scaled.chunks is not None) == lazy
+    xr.testing.assert_identical(scaled.coords.to_dataset(), data.coords.to_dataset())
+    np.testing.assert_allclose(scaled.transpose("time", "band"), StandardScaler().fit_transform(X))
+    assert LogisticRegression().fit(scaled, Y).predict_proba(scaled).dims == ("time", "class")
+
+
 def test_coordinates_are_kept():
     data = xr.DataArray(X, dims=["time", "band"], coords={"time": np.arange(500) * 2.0, "band": NAMES}).chunk(time=100)
     model = LogisticRegression().fit(data, Y)
