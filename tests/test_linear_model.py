@@ -155,6 +155,38 @@ def test_an_ill_conditioned_matrix_takes_a_second_sweep_and_keeps_the_digits():
     np.testing.assert_allclose(model.coef_, [1, 2, 3, 4], rtol=1e-7)
 
 
+@pytest.mark.parametrize("alpha", [1e-10, 1e-8, 1e-3])
+def test_a_weak_ridge_of_an_ill_conditioned_matrix_keeps_the_digits(alpha):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 4))
+    X[:, 3] = X[:, 0] + 1e-6 * rng.normal(size=2000)
+    y = X @ [1.0, 2.0, 3.0, 4.0]
+    expected = reference.Ridge(alpha, solver="svd").fit(X, y)
+    model = Ridge(alpha).fit(*blocks(X, y))
+    # The condition is 1e6: ten digits are left of sixteen.
+    assert relative(model.coef_, expected.coef_) < 1e-8
+    assert model.n_sweeps_ == (1 if alpha == 1e-3 else 2)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_the_history_of_the_gram_matrix_ends_with_the_objective(fit_intercept):
+    X, y = regression()
+    for model, l1, l2 in (
+        (LinearRegression(fit_intercept=fit_intercept), 0.0, 0.0),
+        (Ridge(30.0, fit_intercept=fit_intercept), 0.0, 30.0 / len(X)),
+        (Lasso(0.1, tol=1e-10, max_iter=100_000, fit_intercept=fit_intercept), 0.1, 0.0),
+        (
+            ElasticNet(0.1, l1_ratio=0.3, tol=1e-10, positive=True, max_iter=100_000, fit_intercept=fit_intercept),
+            0.03,
+            0.07,
+        ),
+    ):
+        w = model.fit(*blocks(X, y)).coef_
+        value = ((y - model.predict(X)) ** 2).mean() / 2 + l1 * np.abs(w).sum() + l2 / 2 * w @ w
+        assert model.history_[-1]["loss"] == pytest.approx(value, rel=1e-8)
+        assert model.history_[-1]["grad_norm"] < 1e-5
+
+
 def test_a_rank_deficient_matrix_gives_the_shortest_solution():
     X, y = regression()
     X = np.column_stack([X, X[:, 0]])
