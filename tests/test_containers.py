@@ -280,3 +280,29 @@ def test_missing_values_of_nullable_columns_are_named_with_block_and_row():
     for data in (table, dd.from_pandas(table, npartitions=2)):
         with pytest.raises(ValueError, match=r"Input X contains NaN.*row 300, column 1 \('b'\)"):
             Ridge().fit(data, da.from_array(Y, chunks=70))
+
+
+@pytest.mark.parametrize("of_X", ["numpy", "dask"])
+def test_masked_values_are_refused_not_uncovered(of_X):
+    row = np.arange(500) == 7
+    wrap = CONTAINERS[of_X]
+    for given in (
+        {"X": np.ma.masked_array(X, mask=np.repeat(row[:, None], 4, axis=1)), "y": wrap(Y)},
+        {"X": wrap(X), "y": np.ma.masked_array(Y, mask=row)},
+        {"X": wrap(X), "y": Y, "sample_weight": np.ma.masked_array(W, mask=row)},
+    ):
+        with pytest.raises(ValueError, match="holds masked values"):
+            Ridge().fit(**given)
+    unmasked = Ridge().fit(np.ma.masked_array(X), np.ma.masked_array(Y)).coef_
+    np.testing.assert_array_equal(unmasked, Ridge().fit(X, Y).coef_)
+
+
+def test_rows_of_xarray_that_are_labelled_in_another_way_are_refused():
+    grid = xr.DataArray(X, dims=["time", "band"], coords={"time": np.arange(500), "band": NAMES}).chunk(time=100)
+    target = xr.DataArray(Y, dims="time", coords={"time": np.arange(500)})
+    np.testing.assert_allclose(Ridge().fit(grid, target).coef_, Ridge().fit(X, Y).coef_)
+    for data in (grid, grid.to_dataset("band")):
+        with pytest.raises(ValueError, match="different coordinates along 'time'"):
+            Ridge().fit(data, target[::-1])
+        with pytest.raises(ValueError, match="sample_weight have different coordinates along 'time'"):
+            Ridge().fit(data, target, target[::-1])

@@ -1,7 +1,7 @@
 """Whatever the user has becomes row-blocks, and what comes out goes back into the user's kind of container."""
 
 from daskml_core.data.blocks import BlockedArray, RowBlocks, cut
-from daskml_core.data.load import as_blocked, as_column, is_lazy, load, refuse_no_numbers
+from daskml_core.data.load import as_blocked, as_column, is_lazy, load, refuse_masked, refuse_no_numbers
 from daskml_core.data.read import read_block
 
 __all__ = [
@@ -13,5 +13,6 @@ __all__ = [
     "is_lazy",
     "load",
     "read_block",
+    "refuse_masked",
     "refuse_no_numbers",
 ]

@@ -69,7 +69,14 @@ def _blocked(value: Any, feature_dim: str | None) -> tuple[BlockedArray, tuple[s
         if kind == "dataset":
             return from_xarray.from_dataset(value, lambda a: _blocked(a, None)[0], cut)
         return from_xarray.from_dataarray(value, feature_dim, from_dask, from_numpy)
+    refuse_masked(value, "X")  # targets and weights have been looked at under their own names
     return from_numpy(np.asarray(value)), None
+
+
+def refuse_masked(value: Any, what: str) -> None:
+    """Refuse a NumPy array with masked values: as a plain array it would show what is behind the mask."""
+    if np.ma.is_masked(value):
+        raise ValueError(f"{what} holds masked values. Fill them or drop the rows, e.g. np.ma.filled({what}, 0).")
 
 
 def as_blocked(X: Any, *, feature_dim: str | None = None) -> tuple[BlockedArray, tuple[str, ...] | None]:
@@ -97,13 +104,14 @@ def as_blocked(X: Any, *, feature_dim: str | None = None) -> tuple[BlockedArray,
 
 
 def refuse_no_numbers(X: Any) -> None:
-    """Refuse text, dates and categories in memory, which scikit-learn's own checks would parse as numbers."""
+    """Refuse text, dates, categories and masks in memory, which scikit-learn's own checks would take for numbers."""
     if _kind(X) == "pandas" and X.ndim == 2:
         from daskml_core.data import from_dataframe
 
         from_dataframe.refuse_no_numbers(X)
     elif isinstance(X, np.ndarray) and X.dtype.kind in "USmM":
         compute_dtype(X.dtype)
+    refuse_masked(X, "X")
 
 
 def as_column(y: Any, what: str = "y") -> BlockedArray:
@@ -120,6 +128,7 @@ def as_column(y: Any, what: str = "y") -> BlockedArray:
 
 
 def _column(y: Any, what: str) -> BlockedArray:
+    refuse_masked(y, what)
     if _kind(y) == "numpy":
         y = np.asarray(y)
     if _kind(y) == "numpy" and y.ndim == 0:
@@ -157,7 +166,7 @@ def load(
 
     Raises
     ------
-    ValueError : numbers of rows that differ, no rows, wrong dimensions.
+    ValueError : numbers of rows that differ, no rows, wrong dimensions, other coordinates of y than of X.
     UnsupportedDataError : sparse or object data.
     """
     matrix, names = as_blocked(X, feature_dim=feature_dim)
@@ -173,6 +182,10 @@ def load(
         if value is None:
             columns.append(None)
             continue
+        if _package(X) == _package(value) == "xarray":
+            from daskml_core.data.from_xarray import refuse_other_coordinates
+
+            refuse_other_coordinates(X, value, what)
         if what == "sample_weight" and isinstance(value, numbers.Real):
             value = np.full(matrix.n_rows, float(value))
         column = as_column(value, what)

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from daskml_core.data import is_lazy, load, refuse_no_numbers
+from daskml_core.data import is_lazy, load, refuse_masked, refuse_no_numbers
 from daskml_core.data.blocks import BlockedArray, RowBlocks
 from daskml_core.data.targets import (
     LABEL_COUNTS,
@@ -53,6 +53,7 @@ def _load(
         )
     if not any(is_lazy(a) for a in (X, y)):
         refuse_no_numbers(X)
+        refuse_masked(y, "y")
         dtype = [np.float64, np.float32]
         X, y = validate_data(estimator, X, y, reset=reset, accept_sparse=False, dtype=dtype, **checks)
         blocks = load(X, y, sample_weight, count_rows=count_rows)
