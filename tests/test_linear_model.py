@@ -316,6 +316,20 @@ def test_warm_start_goes_on_from_the_last_fit():
     assert model.fit(X, y).n_iter_ < cold / 2
 
 
+@pytest.mark.parametrize("l1_ratio", [0.0, 1.0])
+def test_warm_start_of_the_default_solver_takes_one_sweep_where_nothing_is_left_to_do(l1_ratio):
+    X, y = two_classes(n=200_000, d=10)
+    data = da.from_array(X, chunks=(25_000, 10))
+    model = LogisticRegression(warm_start=True, l1_ratio=l1_ratio).fit(data, y)
+    assert model.n_sweeps_ > 1
+    coef = model.coef_.copy()
+    assert model.fit(data, y).n_sweeps_ == 1
+    assert model.n_iter_ == 0
+    np.testing.assert_array_equal(model.coef_, coef)
+    fresh = LogisticRegression(C=1e-3, l1_ratio=l1_ratio, tol=1e-7).fit(data, y)
+    assert relative(model.set_params(C=1e-3, tol=1e-7).fit(data, y).coef_, fresh.coef_) < 1e-5
+
+
 def test_the_history_is_a_table():
     import pandas as pd
 
