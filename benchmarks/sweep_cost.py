@@ -78,7 +78,7 @@ def resident() -> None:
         engine = Engine(load(X, y, count_rows=count_rows))
         ours = median_seconds(functools.partial(engine.sweep, gradient()), 11)
     rows.append(["daskml_core, 2 threads", ours * 1e3])
-    with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
         engine = Engine(load(store["X"], da.from_zarr(store["y"]).astype("f8"), count_rows=count_rows))
         rows.append(
             ["daskml_core, Client, 2 processes", median_seconds(functools.partial(engine.sweep, gradient()), 11) * 1e3]
@@ -105,7 +105,7 @@ def empty() -> None:
             engine = Engine(load(lazy, count_rows=count_rows))
             threads = median_seconds(lambda e=engine: e.sweep(Sweep(NOTHING)), 21)
             spans = engine.n_spans
-        with LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+        with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
             engine = Engine(load(lazy, count_rows=count_rows))
             client = median_seconds(lambda e=engine: e.sweep(Sweep(NOTHING)), 21)
             del engine

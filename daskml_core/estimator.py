@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from daskml_core.data import as_blocked, is_lazy, load
+from daskml_core.data import as_blocked, is_lazy, load, refuse_no_numbers
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.data.output import map_rows
 from daskml_core.engine import Engine, Outcome, Plan, count_rows, drive
@@ -26,25 +26,41 @@ def set_features(estimator: Any, blocks: RowBlocks) -> None:
         del estimator.feature_names_in_
 
 
+def require_same_features(estimator: Any, n_features: int, names: Sequence[str] | None) -> None:
+    """Refuse data with another number of features than in the fit, or with other names, or in another order.
+
+    scikit-learn's `validate_data` does it for arrays in memory; data without names passes.
+    """
+    if n_features != estimator.n_features_in_:
+        raise ValueError(
+            f"X has {n_features} features, but {type(estimator).__name__} is expecting "
+            f"{estimator.n_features_in_} features as input."
+        )
+    fitted = getattr(estimator, "feature_names_in_", None)
+    if fitted is not None and names is not None and list(names) != list(fitted):
+        raise ValueError(
+            "The feature names should match those that were passed during fit, in the same order. "
+            f"Fitted: {list(fitted)}; X has: {list(names)}."
+        )
+
+
 def load_features(
     estimator: Any, X: Any, sample_weight: Any, feature_dim: str | None, *, reset: bool = True, **checks: Any
 ) -> RowBlocks:
     """Row-blocks of X without a target; in-memory input passes scikit-learn's own checks first.
 
-    With ``reset`` the features are recorded, otherwise their number must be what it was.
+    With ``reset`` the features are recorded, otherwise their number and names must be what they were.
     """
     if not is_lazy(X):
+        refuse_no_numbers(X)
         X = validate_data(estimator, X, reset=reset, accept_sparse=False, dtype=[np.float64, np.float32], **checks)
         blocks = load(X, None, sample_weight, count_rows=count_rows)
     else:
         blocks = load(X, None, sample_weight, feature_dim=feature_dim, count_rows=count_rows)
         if reset:
             set_features(estimator, blocks)
-        elif blocks.n_features != estimator.n_features_in_:
-            raise ValueError(
-                f"X has {blocks.n_features} features, but {type(estimator).__name__} is expecting "
-                f"{estimator.n_features_in_} features as input."
-            )
+        else:
+            require_same_features(estimator, blocks.n_features, blocks.feature_names)
     if blocks.n_features == 0:
         raise ValueError(
             f"Found array with 0 feature(s) (shape={(blocks.n_rows, 0)}) while a minimum of 1 is required."
@@ -77,19 +93,10 @@ class SweepEstimator(BaseEstimator):
         """X ready for `map_rows`: same number of features, and the same names in the same order."""
         check_is_fitted(self)
         if not is_lazy(X):
+            refuse_no_numbers(X)
             return validate_data(self, X, reset=False, accept_sparse=False, dtype=[np.float64, np.float32])
         column, names = as_blocked(X, feature_dim=self._feature_dim)
-        if column.trailing[0] != self.n_features_in_:
-            raise ValueError(
-                f"X has {column.trailing[0]} features, but {type(self).__name__} is expecting "
-                f"{self.n_features_in_} features as input."
-            )
-        fitted = getattr(self, "feature_names_in_", None)
-        if fitted is not None and names is not None and list(names) != list(fitted):
-            raise ValueError(
-                "The feature names should match those that were passed during fit, in the same order. "
-                f"Fitted: {list(fitted)}; X has: {list(names)}."
-            )
+        require_same_features(self, column.trailing[0], names)
         return X
 
     def _map(
@@ -116,7 +123,7 @@ class SweepEstimator(BaseEstimator):
             outcomes = drive(solvers, engine, on_state)
         finally:
             engine.close()
-        self.n_sweeps_ = round(engine.n_sweeps, 6)
+        self.n_sweeps_ = round(engine.n_sweeps + blocks.counted, 6)
         return outcomes
 
     def _plan(self, blocks: RowBlocks, kernels: Any, sweeps: str) -> Plan:

@@ -38,7 +38,7 @@ from daskml_core.solvers.gradient_descent import gradient_descent
 from daskml_core.solvers.lbfgs import lbfgs
 from daskml_core.solvers.sgd import block_order
 from daskml_core.sweep import Array, Fold, Sweep
-from daskml_core.validate import non_negative, positive, random_seed
+from daskml_core.validate import non_negative, positive, positive_integer, random_seed, unit_interval
 
 _OPTIONS: dict[str, set[str]] = {
     "gradient_descent": {"learning_rate", "momentum", "momentum_coefficient"},
@@ -79,6 +79,8 @@ class UserObjective:
         # Nothing is known about the user's function: the first rate is such that the first step has length one.
         first: Evaluation = yield from self.evaluate(theta)
         assert first.grad is not None
+        if not (np.isfinite(first.value) and np.isfinite(first.grad).all()):
+            raise ValueError(f"value_and_grad is not finite at w0 (value {first.value}): check it, w0 and the data.")
         return first, np.full(self.p, max(float(np.linalg.norm(first.grad)), 1e-8))
 
 
@@ -186,7 +188,7 @@ def minimize(
     engine = Engine(blocks)
     objective = UserObjective(value_and_grad, layout, ElasticNetPenalty(0.0, non_negative("l2", l2)), len(theta))
     positive("tol", tol)
-    positive("max_iter", max_iter)
+    positive_integer("max_iter", max_iter)
     if solver == "gradient_descent":
         run = gradient_descent(objective, theta, tol=tol, max_iter=max_iter, **given)
     elif solver == "lbfgs":
@@ -197,8 +199,8 @@ def minimize(
             layout,
             positive("learning_rate", given.get("learning_rate", 0.1)),
             non_negative("decay", given.get("decay", 0.0)),
-            non_negative("momentum_coefficient", given.get("momentum_coefficient", 0.0)),
-            int(positive("batch_size", given.get("batch_size", 64))),
+            unit_interval("momentum_coefficient", given.get("momentum_coefficient", 0.0)),
+            positive_integer("batch_size", given.get("batch_size", 64)),
             float(l2),
             random_seed(given.get("random_state")),
             0,
@@ -210,15 +212,17 @@ def minimize(
     finally:
         engine.close()
     last = outcome.state
-    message = "converged" if last.converged else f"max_iter={max_iter} was reached"
+    message = "converged" if last.converged else f"max_iter={max_iter} was reached: raise it, or scale the data"
+    if getattr(last, "stalled", False):
+        message = "no step lowers the loss: check that the gradient is the loss's, or whether rounding limits it"
     if not last.converged:
-        warnings.warn(f"minimize did not converge: {message}. Raise it, or scale the data.", ConvergenceWarning, 2)
+        warnings.warn(f"minimize did not converge: {message}.", ConvergenceWarning, 2)
     return OptimizeResult(  # type: ignore[call-arg]
         x=layout.unpack(last.theta),
         fun=last.value,
         success=bool(last.converged),
         message=message,
         nit=last.n_iter,
-        n_sweeps=engine.n_sweeps,
+        n_sweeps=engine.n_sweeps + blocks.counted,
         history=outcome.history,
     )

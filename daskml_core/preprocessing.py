@@ -8,11 +8,11 @@ import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from daskml_core.data import as_blocked, is_lazy
+from daskml_core.data import as_blocked, is_lazy, refuse_no_numbers
 from daskml_core.data.output import map_rows
 from daskml_core.data.read import compute_dtype
 from daskml_core.engine import run_sweeps
-from daskml_core.estimator import load_features
+from daskml_core.estimator import load_features, require_same_features
 from daskml_core.kernels.moments import AFFINE, FEATURE_MOMENTS, AffineParams, FeatureMoments, merge_moments
 from daskml_core.sweep import Array, RowMap, Sweep
 
@@ -32,13 +32,11 @@ class _Scaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _rescale(self, X: Any, params: AffineParams, *, reset_names: bool = True) -> Any:
         check_is_fitted(self)
         if not is_lazy(X):
+            refuse_no_numbers(X)
             X = validate_data(self, X, reset=False, accept_sparse=False, dtype=[np.float64, np.float32])
-        column, _ = as_blocked(X, feature_dim=self._feature_dim)
+        column, names = as_blocked(X, feature_dim=self._feature_dim)
         d = column.trailing[0]
-        if d != self.n_features_in_:
-            raise ValueError(
-                f"X has {d} features, but {type(self).__name__} is expecting {self.n_features_in_} features as input."
-            )
+        require_same_features(self, d, names)
         row_map = RowMap(AFFINE, params, compute_dtype(column.dtype), d)
         name = "feature"
         if hasattr(X, "dims") and not hasattr(X, "data_vars"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,21 @@ def positive(name: str, value: Any) -> float:
     if not _is_real(value) or not 0 < value < np.inf:
         raise ValueError(f"{name} must be a positive number, got {value!r}.")
     return float(value)
+
+
+def positive_integer(name: str, value: Any) -> int:
+    """A whole number above zero."""
+    positive(name, value)
+    if not isinstance(value, numbers.Integral):
+        raise ValueError(f"{name} must be a whole number, got {value!r}.")
+    return int(value)
+
+
+def one_of(name: str, value: Any, choices: Sequence[str]) -> str:
+    """One of a few words."""
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {list(choices)}, got {value!r}.")
+    return str(value)
 
 
 def non_negative(name: str, value: Any) -> float:

@@ -132,7 +132,7 @@ def main(directory: Path) -> None:
     fit("SGD", LogisticRegression(solver="sgd", max_iter=4, tol=1e-3, random_state=0), here)
     best = fit("auto (the default)", LogisticRegression(), here)
     with (
-        LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
         Client(cluster) as client,
         dask.config.set({"daskml-core.memory-limit": None}),
     ):

@@ -10,9 +10,9 @@ import zarr
 from scipy import sparse
 
 from daskml_core.errors import UnsupportedDataError
-from daskml_core.linear_model import LogisticRegression, Ridge
+from daskml_core.linear_model import LogisticRegression, Ridge, SGDClassifier, SGDRegressor
 from daskml_core.metrics import accuracy_score
-from daskml_core.preprocessing import StandardScaler
+from daskml_core.preprocessing import MinMaxScaler, StandardScaler
 from tests.problems import two_classes
 
 X, Y = two_classes(n=500, d=4)
@@ -110,6 +110,21 @@ def test_predictions_come_in_the_container_of_the_input(name, reference):
     assert accuracy_score(Y, result) == reference.score(X, Y)
 
 
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("dims", [("time", "band"), ("band", "time")])
+def test_rescaled_rows_keep_every_coordinate_and_the_order_of_dimensions(dims, lazy):
+    coords = {"time": np.arange(500), "band": [0.4, 0.5, 0.6, 0.7], "sensor": ("band", NAMES), "site": "A"}
+    coords["quality"] = (("time", "band"), X)
+    data = xr.DataArray(X, dims=["time", "band"], coords=coords).transpose(*dims)
+    data = data.chunk(time=110) if lazy else data
+    scaled = StandardScaler().fit(data).transform(data)
+    assert scaled.dims == dims
+    assert (scaled.chunks is not None) == lazy
+    xr.testing.assert_identical(scaled.coords.to_dataset(), data.coords.to_dataset())
+    np.testing.assert_allclose(scaled.transpose("time", "band"), StandardScaler().fit_transform(X))
+    assert LogisticRegression().fit(scaled, Y).predict_proba(scaled).dims == ("time", "class")
+
+
 def test_coordinates_are_kept():
     data = xr.DataArray(X, dims=["time", "band"], coords={"time": np.arange(500) * 2.0, "band": NAMES}).chunk(time=100)
     model = LogisticRegression().fit(data, Y)
@@ -122,10 +137,24 @@ def test_coordinates_are_kept():
     assert scaled.chunks is not None
 
 
-def test_features_in_another_order_are_refused():
-    model = Ridge().fit(pd.DataFrame(X, columns=NAMES), Y)
-    with pytest.raises(ValueError, match="same order"):
-        model.predict(dd.from_pandas(pd.DataFrame(X, columns=NAMES[::-1]), npartitions=2))
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda a, b: Ridge().fit(a, Y).predict(b),
+        lambda a, b: StandardScaler().fit(a).transform(b),
+        lambda a, b: MinMaxScaler().partial_fit(a).partial_fit(b),
+        lambda a, b: SGDClassifier().partial_fit(a, Y, classes=[0, 1]).partial_fit(b, Y),
+        lambda a, b: SGDRegressor().partial_fit(a, Y).partial_fit(b, Y),
+    ],
+    ids=["predict", "transform", "scaler", "classifier", "regressor"],
+)
+def test_features_in_another_order_are_refused(use):
+    table = pd.DataFrame(X, columns=NAMES)
+    lazy = dd.from_pandas(table, npartitions=2)
+    for first in (table, lazy):
+        for second in (table[NAMES[::-1]], lazy[NAMES[::-1]], xr.Dataset({n: ("t", table[n]) for n in NAMES[::-1]})):
+            with pytest.raises(ValueError, match="same order"):
+                use(first, second)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "int8", "uint16", "bool"])
@@ -188,3 +217,92 @@ def test_labels_of_any_kind(labels, reference):
     np.testing.assert_allclose(model.coef_, reference.coef_, rtol=1e-8)
     assert model.predict(X).dtype == y.dtype
     assert set(model.predict(X)) <= set(y)
+
+
+LABELS = np.array(["no", "yes"])[Y]
+SERIES = {
+    "text": pd.Series(LABELS),
+    "object": pd.Series(LABELS.astype(object)),
+    "category": pd.Series(LABELS, dtype="category"),
+    "boolean": pd.Series(Y == 1, dtype="boolean"),
+    "Int64": pd.Series(Y, dtype="Int64"),
+}
+
+
+@pytest.mark.parametrize("lazy", [False, True], ids=["pandas", "dask"])
+@pytest.mark.parametrize("name", SERIES)
+def test_labels_in_a_series_of_any_dtype(name, lazy, reference):
+    series = SERIES[name]
+    for y in (series, series.to_frame("y")):
+        y = dd.from_pandas(y, npartitions=3) if lazy else y
+        model = LogisticRegression(tol=1e-9).fit(da.from_array(X, chunks=(90, 4)), y, W)
+        np.testing.assert_allclose(model.coef_, reference.coef_, rtol=1e-8)
+        assert model.score(X, y) == reference.score(X, Y)
+
+
+@pytest.mark.parametrize("name", ["text", "boolean", "Int64"])
+def test_missing_labels_of_a_series_are_named(name):
+    series = SERIES[name].astype("string") if name == "text" else SERIES[name].copy()
+    series[7] = pd.NA
+    for y in (series, dd.from_pandas(series, npartitions=3)):
+        with pytest.raises(ValueError, match="Input y contains NaN"):
+            LogisticRegression().fit(da.from_array(X, chunks=(90, 4)), y)
+
+
+@pytest.mark.parametrize("of_X", ["numpy", "dask"])
+@pytest.mark.parametrize("weight", [np.full(500, "1.5"), np.full(500, 1.5, dtype=object), np.full(500, 1 + 1j)])
+def test_weights_that_are_no_real_numbers_are_refused(of_X, weight):
+    with pytest.raises(ValueError, match="weights are real numbers"):
+        LogisticRegression().fit(CONTAINERS[of_X](X), Y, weight)
+
+
+@pytest.mark.parametrize("name", ["numpy", "pandas", "dask dataframe"])
+@pytest.mark.parametrize("text", ["1.5", "x"])
+def test_text_is_not_parsed_as_numbers(name, text):
+    table = pd.DataFrame(X, columns=NAMES).assign(b=text)
+    data = X.astype(str) if name == "numpy" else table if name == "pandas" else dd.from_pandas(table, npartitions=2)
+    for use in (
+        lambda: Ridge().fit(data, Y),
+        lambda: StandardScaler().fit(data),
+        lambda: Ridge().fit(X, Y).predict(data),
+        lambda: StandardScaler().fit(X).transform(data),
+    ):
+        with pytest.raises(UnsupportedDataError, match="holds no numbers"):
+            use()
+
+
+def test_missing_values_of_nullable_columns_are_named_with_block_and_row():
+    table = pd.DataFrame((X * 10).astype(int), columns=NAMES).astype("Int64")
+    np.testing.assert_allclose(
+        Ridge().fit(dd.from_pandas(table, npartitions=2), Y).coef_, Ridge().fit(table.to_numpy(dtype=float), Y).coef_
+    )
+    table.loc[300, "b"] = pd.NA
+    for data in (table, dd.from_pandas(table, npartitions=2)):
+        with pytest.raises(ValueError, match=r"Input X contains NaN.*row 300, column 1 \('b'\)"):
+            Ridge().fit(data, da.from_array(Y, chunks=70))
+
+
+@pytest.mark.parametrize("of_X", ["numpy", "dask"])
+def test_masked_values_are_refused_not_uncovered(of_X):
+    row = np.arange(500) == 7
+    wrap = CONTAINERS[of_X]
+    for given in (
+        {"X": np.ma.masked_array(X, mask=np.repeat(row[:, None], 4, axis=1)), "y": wrap(Y)},
+        {"X": wrap(X), "y": np.ma.masked_array(Y, mask=row)},
+        {"X": wrap(X), "y": Y, "sample_weight": np.ma.masked_array(W, mask=row)},
+    ):
+        with pytest.raises(ValueError, match="holds masked values"):
+            Ridge().fit(**given)
+    unmasked = Ridge().fit(np.ma.masked_array(X), np.ma.masked_array(Y)).coef_
+    np.testing.assert_array_equal(unmasked, Ridge().fit(X, Y).coef_)
+
+
+def test_rows_of_xarray_that_are_labelled_in_another_way_are_refused():
+    grid = xr.DataArray(X, dims=["time", "band"], coords={"time": np.arange(500), "band": NAMES}).chunk(time=100)
+    target = xr.DataArray(Y, dims="time", coords={"time": np.arange(500)})
+    np.testing.assert_allclose(Ridge().fit(grid, target).coef_, Ridge().fit(X, Y).coef_)
+    for data in (grid, grid.to_dataset("band")):
+        with pytest.raises(ValueError, match="different coordinates along 'time'"):
+            Ridge().fit(data, target[::-1])
+        with pytest.raises(ValueError, match="sample_weight have different coordinates along 'time'"):
+            Ridge().fit(data, target, target[::-1])

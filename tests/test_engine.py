@@ -1,5 +1,7 @@
 """The engine: the tree, counted tasks and reads, residency, memory plan."""
 
+from pathlib import Path
+
 import dask
 import dask.array as da
 import numpy as np
@@ -11,6 +13,9 @@ from daskml_core.engine import Engine, count_rows, run_sweeps
 from daskml_core.engine.tree import reduce_tree, span_level, span_ranges
 from daskml_core.errors import MemoryPlanError
 from daskml_core.linear_model import LogisticRegression
+from daskml_core.model_selection import train_test_split
+from daskml_core.optimize import minimize
+from daskml_core.preprocessing import StandardScaler
 from daskml_core.sweep import Kernel, Sweep
 from tests.problems import two_classes
 
@@ -59,6 +64,21 @@ def test_resident_data_is_read_once_whatever_the_number_of_sweeps():
     assert len(reads) == 10
 
 
+def test_finding_lengths_is_a_sweep_that_is_counted():
+    X, y = two_classes(n=1000)
+    reads = []
+    data = counting_array(X, (100, -1), reads)
+    data = data[da.ones(1000, chunks=100, dtype=bool)]
+    with dask.config.set({"daskml-core.residency": False}):
+        model = LogisticRegression(solver="newton").fit(data, y)
+        rounds = len(reads) / 10
+        # The lengths are found in X alone, the other sweeps read y as well.
+        assert model.n_sweeps_ == pytest.approx(rounds - 1 + 6 / 7, abs=1e-6)
+        reads.clear()
+        result = minimize(lambda w, X, y: (float(w @ w), 2 * w), np.zeros(6), data, y)
+        assert result.n_sweeps == pytest.approx(len(reads) / 10 - 1 + 6 / 7)
+
+
 def test_streamed_data_is_read_once_a_sweep():
     X, y = two_classes(n=1000)
     reads = []
@@ -89,6 +109,36 @@ def test_a_block_that_cannot_fit_is_refused_before_anything_is_read():
     assert reads == []
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("fan-in", 1),
+        ("fan-in", 3),
+        ("spans-per-thread", 0),
+        ("spans-per-thread", 2.5),
+        ("read-ahead", -1),
+        ("residency", "no"),
+        ("keep-decoded", 3),
+        ("memory-limit", "4 bananas"),
+        ("memory-limit", 0),
+    ],
+)
+def test_settings_that_make_no_sense_are_errors(name, value):
+    X, y = two_classes(n=1000)
+    with (
+        dask.config.set({f"daskml-core.{name}": value}),
+        pytest.raises(ValueError, match=f"daskml-core.{name} (must be|is no)"),
+    ):
+        LogisticRegression().fit(da.from_array(X, chunks=(100, -1)).map_blocks(np.copy), y)
+
+
+def test_every_setting_is_documented():
+    guide = (Path(__file__).parent.parent / "docs" / "user_guide.md").read_text()
+    for name, value in dask.config.get("daskml-core").items():
+        shown = "null" if value is None else str(value).lower()
+        assert f"| `{name}` | {shown} |" in guide
+
+
 def test_several_kernels_share_one_read():
     X, _ = two_classes(n=500)
     reads = []
@@ -99,9 +149,10 @@ def test_several_kernels_share_one_read():
 
 def test_tasks_of_a_sweep_do_not_grow_with_blocks_on_a_cluster():
     with (
-        LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
+        assert len(client.scheduler_info(n_workers=-1)["workers"]) == 2
         counts = {}
         for n_blocks in (40, 400):
             X = da.ones((n_blocks * 5, 3), chunks=(5, 3))
@@ -120,7 +171,7 @@ def test_tasks_of_a_sweep_do_not_grow_with_blocks_on_a_cluster():
 
 def test_task_names_tell_what_they_do():
     with (
-        LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster) as client,
     ):
         X, y = two_classes(n=60_000)
@@ -136,7 +187,7 @@ def test_task_names_tell_what_they_do():
 
 def test_persisted_data_is_used_where_it_lies():
     with (
-        LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster),
     ):
         # Blocks that come out different each time they are computed: only the persisted ones can agree with `held`.
@@ -149,7 +200,15 @@ def test_persisted_data_is_used_where_it_lies():
         np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-8)
         doubled = LogisticRegression(solver="newton").fit(persisted * 2, y)
         np.testing.assert_allclose(doubled.coef_, LogisticRegression(solver="newton").fit(held * 2, y).coef_, rtol=1e-8)
-        np.testing.assert_array_equal(model.predict(persisted).compute(), expected.predict(held))
+        prediction = model.predict(persisted)
+        np.testing.assert_array_equal(prediction.compute(), expected.predict(held))
+        # The prediction holds the persisted blocks by their keys alone; whatever reads it must find them.
+        assert model.score(persisted, y) == expected.score(held, y)
+        scaled = StandardScaler().fit(persisted).transform(persisted)
+        again = LogisticRegression(solver="newton").fit(scaled, y)
+        np.testing.assert_array_equal(again.predict(scaled), expected.predict(held))
+        X_train, _, y_train, _ = train_test_split(persisted, da.from_array(y, chunks=300).persist())
+        assert LogisticRegression(solver="newton").fit(X_train, y_train).converged_
 
 
 def test_streamed_blocks_kept_decoded_are_read_once_and_removed_after_the_fit(tmp_path):
@@ -167,7 +226,7 @@ def test_streamed_blocks_kept_decoded_are_read_once_and_removed_after_the_fit(tm
 def test_workers_keep_decoded_blocks_too(tmp_path):
     X, y = two_classes(n=1000)
     with (
-        LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster),
         dask.config.set({"daskml-core.residency": False, "daskml-core.keep-decoded": str(tmp_path)}),
     ):

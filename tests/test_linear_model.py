@@ -155,6 +155,38 @@ def test_an_ill_conditioned_matrix_takes_a_second_sweep_and_keeps_the_digits():
     np.testing.assert_allclose(model.coef_, [1, 2, 3, 4], rtol=1e-7)
 
 
+@pytest.mark.parametrize("alpha", [1e-10, 1e-8, 1e-3])
+def test_a_weak_ridge_of_an_ill_conditioned_matrix_keeps_the_digits(alpha):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(2000, 4))
+    X[:, 3] = X[:, 0] + 1e-6 * rng.normal(size=2000)
+    y = X @ [1.0, 2.0, 3.0, 4.0]
+    expected = reference.Ridge(alpha, solver="svd").fit(X, y)
+    model = Ridge(alpha).fit(*blocks(X, y))
+    # The condition is 1e6: ten digits are left of sixteen.
+    assert relative(model.coef_, expected.coef_) < 1e-8
+    assert model.n_sweeps_ == (1 if alpha == 1e-3 else 2)
+
+
+@pytest.mark.parametrize("fit_intercept", [True, False])
+def test_the_history_of_the_gram_matrix_ends_with_the_objective(fit_intercept):
+    X, y = regression()
+    for model, l1, l2 in (
+        (LinearRegression(fit_intercept=fit_intercept), 0.0, 0.0),
+        (Ridge(30.0, fit_intercept=fit_intercept), 0.0, 30.0 / len(X)),
+        (Lasso(0.1, tol=1e-10, max_iter=100_000, fit_intercept=fit_intercept), 0.1, 0.0),
+        (
+            ElasticNet(0.1, l1_ratio=0.3, tol=1e-10, positive=True, max_iter=100_000, fit_intercept=fit_intercept),
+            0.03,
+            0.07,
+        ),
+    ):
+        w = model.fit(*blocks(X, y)).coef_
+        value = ((y - model.predict(X)) ** 2).mean() / 2 + l1 * np.abs(w).sum() + l2 / 2 * w @ w
+        assert model.history_[-1]["loss"] == pytest.approx(value, rel=1e-8)
+        assert model.history_[-1]["grad_norm"] < 1e-5
+
+
 def test_a_rank_deficient_matrix_gives_the_shortest_solution():
     X, y = regression()
     X = np.column_stack([X, X[:, 0]])
@@ -236,7 +268,9 @@ def test_gradient_descent_in_all_its_forms(momentum, rate):
     X, y = breast_cancer()
     X = X[:, :5]
     expected = LogisticRegression(C=0.01, tol=1e-10).fit(X, y)
-    options = {"learning_rate": rate, "momentum": momentum, "momentum_coefficient": 0.5}
+    options = {"learning_rate": rate, "momentum": momentum}
+    if momentum == "heavy_ball":
+        options["momentum_coefficient"] = 0.5
     model = LogisticRegression(C=0.01, solver="gradient_descent", solver_options=options, tol=1e-7, max_iter=5000).fit(
         X, y
     )
@@ -255,6 +289,17 @@ def test_gradient_descent_in_all_its_forms(momentum, rate):
         ({"penalty": None, "C": 3.0}, "has no strength"),
         ({"class_weight": "even"}, "balanced"),
         ({"class_weight": {7: 1.0}}, "not in class_weight"),
+        ({"class_weight": [1.0, 2.0]}, "must be a dict"),
+        ({"class_weight": {0: "a"}}, r"class_weight\[0\] must be a non-negative number"),
+        ({"max_iter": 2.5}, "max_iter must be a whole number"),
+        ({"solver": "gradient_descent", "solver_options": {"momentum": "big"}}, "momentum must be one of"),
+        ({"solver": "gradient_descent", "solver_options": {"momentum_coefficient": 0.5}}, 'of momentum="heavy_ball"'),
+        ({"solver": "gradient_descent", "solver_options": {"learning_rate": -1}}, "learning_rate must be a positive"),
+        ({"solver": "lbfgs", "solver_options": {"memory": 0}}, "memory must be a positive number"),
+        ({"solver": "sgd", "solver_options": {"batch_size": 0}}, "batch_size must be a positive number"),
+        ({"solver": "sgd", "solver_options": {"n_chains": 1.5}}, "n_chains must be a whole number"),
+        ({"solver": "sgd", "solver_options": {"eta0": -1}}, "eta0 must be a positive number"),
+        ({"solver": "sgd", "solver_options": {"average": "yes"}}, "average must be True or False"),
         ({"max_iter": 0}, "max_iter must be a positive number"),
     ],
 )
@@ -269,6 +314,20 @@ def test_warm_start_goes_on_from_the_last_fit():
     model = LogisticRegression(solver="lbfgs", tol=1e-6, warm_start=True).fit(X, y)
     cold = model.n_iter_
     assert model.fit(X, y).n_iter_ < cold / 2
+
+
+@pytest.mark.parametrize("l1_ratio", [0.0, 1.0])
+def test_warm_start_of_the_default_solver_takes_one_sweep_where_nothing_is_left_to_do(l1_ratio):
+    X, y = two_classes(n=200_000, d=10)
+    data = da.from_array(X, chunks=(25_000, 10))
+    model = LogisticRegression(warm_start=True, l1_ratio=l1_ratio).fit(data, y)
+    assert model.n_sweeps_ > 1
+    coef = model.coef_.copy()
+    assert model.fit(data, y).n_sweeps_ == 1
+    assert model.n_iter_ == 0
+    np.testing.assert_array_equal(model.coef_, coef)
+    fresh = LogisticRegression(C=1e-3, l1_ratio=l1_ratio, tol=1e-7).fit(data, y)
+    assert relative(model.set_params(C=1e-3, tol=1e-7).fit(data, y).coef_, fresh.coef_) < 1e-5
 
 
 def test_the_history_is_a_table():

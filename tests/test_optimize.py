@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from daskml_core.errors import ConvergenceWarning
 from daskml_core.linear_model import LogisticRegression
 from daskml_core.optimize import minimize
 from tests.problems import two_classes
@@ -77,12 +78,24 @@ def test_the_l2_term_is_per_row():
         ({"solver": "adam"}, "solver must be one of"),
         ({"solver": "lbfgs", "options": {"rate": 1}}, "has no option"),
         ({"tol": -1}, "tol must be a positive"),
+        ({"options": {"momentum": "big"}}, "momentum must be one of"),
+        ({"options": {"learning_rate": "fast"}}, "learning_rate must be a positive"),
+        ({"solver": "lbfgs", "options": {"memory": 0}}, "memory must be a positive"),
     ],
 )
 def test_settings_that_make_no_sense_are_errors(given, message):
     X, y = data()
     with pytest.raises(ValueError, match=message):
         minimize(logistic, START, X, y, **given)
+
+
+def test_a_loss_that_is_not_finite_or_not_the_gradients_is_told():
+    X, y = data()
+    with pytest.raises(ValueError, match="not finite at w0"):
+        minimize(lambda w, X, y: (float("nan"), w), np.ones(6), X, y)
+    with pytest.warns(ConvergenceWarning, match="check that the gradient is the loss's"):
+        result = minimize(lambda w, X, y: (float(w @ w), -2 * w), np.ones(6), X, y, solver="lbfgs")
+    assert "no step lowers the loss" in result.message
 
 
 def test_a_gradient_of_the_wrong_shape_is_an_error():

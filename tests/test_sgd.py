@@ -139,6 +139,10 @@ def test_an_order_holds_every_block_once_in_few_groups(n_blocks):
         ({"learning_rate": "fast"}, "learning_rate must be one of"),
         ({"alpha": 0}, "alpha must be > 0"),
         ({"batch_size": 0}, "batch_size must be a positive number"),
+        ({"n_chains": 1.5}, "n_chains must be a whole number"),
+        ({"tol": -1}, "tol must be a non-negative number"),
+        ({"average": -3}, "average must be a non-negative number"),
+        ({"power_t": "x"}, "power_t must be a non-negative number"),
     ],
 )
 def test_parameters_that_make_no_sense_are_errors(options, message):

@@ -195,6 +195,8 @@ class RowBlocks:
     lengths: tuple[int, ...]
     dtype: np.dtype[Any]
     feature_names: tuple[str, ...] | None = None
+    counted: float = 0.0
+    """Part of a sweep that it took to find lengths which the sources did not know."""
 
     @property
     def columns(self) -> tuple[BlockedArray, ...]:

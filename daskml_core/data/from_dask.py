@@ -81,13 +81,19 @@ def from_dask(array: Any, *, transposed: bool = False) -> BlockedArray:
     """Row-blocks of a 1-D or 2-D Dask array; with ``transposed`` the rows are its second dimension."""
     import dask
     from dask.core import get_dependencies
-    from distributed import futures_of
+    from dask.task_spec import GraphNode
+    from distributed import Future, futures_of
 
     rows_axis = 1 if transposed else 0
     futures = {future.key: future for future in futures_of(array)}
     (array,) = dask.optimize(array)
     # Under a Client, optimising leaves persisted keys out of the graph: the scheduler knows them.
     graph = dict.fromkeys(futures) | dict(array.__dask_graph__())
+    # A task that was given a future (a prediction of persisted data, say) names a key that stands in no graph.
+    named = {key for node in graph.values() if isinstance(node, GraphNode) for key in node.dependencies}
+    elsewhere = named - set(graph)
+    futures |= {key: Future(key) for key in elsewhere}
+    graph |= dict.fromkeys(elsewhere)
     dependencies = {key: get_dependencies(graph, key) for key in graph}
     groups = _keys_by_row_block(array, rows_axis)
     stop = frozenset(futures)

@@ -61,6 +61,18 @@ def from_dataarray(
     return from_memory(values), feature_labels(array, dim)
 
 
+def refuse_other_coordinates(X: Any, other: Any, what: str) -> None:
+    """Refuse a target or weights whose rows are labelled in another way than those of X; nothing is reordered here."""
+    for dim in set(X.dims) & set(other.dims):
+        if dim not in X.indexes or dim not in other.indexes or X.sizes[dim] != other.sizes[dim]:
+            continue
+        if not X.indexes[dim].equals(other.indexes[dim]):
+            raise ValueError(
+                f"X and {what} have different coordinates along {dim!r}. Align them first, e.g. "
+                f"xarray.align(X, {what}, join='inner'), or drop the coordinates."
+            )
+
+
 def dataset_dim(dataset: Any) -> str:
     """The one dimension that all variables of a Dataset have."""
     dims = {array.dims for array in dataset.data_vars.values()}

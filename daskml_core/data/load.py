@@ -69,7 +69,14 @@ def _blocked(value: Any, feature_dim: str | None) -> tuple[BlockedArray, tuple[s
         if kind == "dataset":
             return from_xarray.from_dataset(value, lambda a: _blocked(a, None)[0], cut)
         return from_xarray.from_dataarray(value, feature_dim, from_dask, from_numpy)
+    refuse_masked(value, "X")  # targets and weights have been looked at under their own names
     return from_numpy(np.asarray(value)), None
+
+
+def refuse_masked(value: Any, what: str) -> None:
+    """Refuse a NumPy array with masked values: as a plain array it would show what is behind the mask."""
+    if np.ma.is_masked(value):
+        raise ValueError(f"{what} holds masked values. Fill them or drop the rows, e.g. np.ma.filled({what}, 0).")
 
 
 def as_blocked(X: Any, *, feature_dim: str | None = None) -> tuple[BlockedArray, tuple[str, ...] | None]:
@@ -96,14 +103,40 @@ def as_blocked(X: Any, *, feature_dim: str | None = None) -> tuple[BlockedArray,
     return column, names
 
 
+def refuse_no_numbers(X: Any) -> None:
+    """Refuse text, dates, categories and masks in memory, which scikit-learn's own checks would take for numbers."""
+    if _kind(X) == "pandas" and X.ndim == 2:
+        from daskml_core.data import from_dataframe
+
+        from_dataframe.refuse_no_numbers(X)
+    elif isinstance(X, np.ndarray) and X.dtype.kind in "USmM":
+        compute_dtype(X.dtype)
+    refuse_masked(X, "X")
+
+
 def as_column(y: Any, what: str = "y") -> BlockedArray:
-    """Row-blocks of a target or of weights; nothing is read."""
+    """Row-blocks of a target or of weights; nothing is read.
+
+    Raises
+    ------
+    ValueError : weights that are no real numbers, wrong dimensions.
+    """
+    column = _column(y, what)
+    if what == "sample_weight" and column.dtype.kind not in "fiub":
+        raise ValueError(f"sample_weight has dtype {column.dtype}; weights are real numbers. Convert them first.")
+    return column
+
+
+def _column(y: Any, what: str) -> BlockedArray:
+    refuse_masked(y, what)
     if _kind(y) == "numpy":
         y = np.asarray(y)
     if _kind(y) == "numpy" and y.ndim == 0:
         raise ValueError(f"{what} should be a 1d array, got a scalar: {y!r}.")
-    if _kind(y) == "dask dataframe" and y.ndim == 2:
-        return _blocked(y, None)[0]
+    if _kind(y) in ("pandas", "dask dataframe"):
+        from daskml_core.data import from_dataframe
+
+        return _blocked(from_dataframe.one_column(y), None)[0]
     if _kind(y) == "dataarray" and y.ndim == 2:
         from daskml_core.data.from_dask import from_dask
 
@@ -133,12 +166,12 @@ def load(
 
     Raises
     ------
-    ValueError : numbers of rows that differ, no rows, wrong dimensions.
+    ValueError : numbers of rows that differ, no rows, wrong dimensions, other coordinates of y than of X.
     UnsupportedDataError : sparse or object data.
     """
     matrix, names = as_blocked(X, feature_dim=feature_dim)
-    if not matrix.known:
-        matrix = count_rows(matrix)
+    counted_bytes = _bytes_to_count(matrix)
+    matrix = count_rows(matrix)
     if matrix.n_rows == 0:
         raise ValueError(
             f"Found array with 0 sample(s) (shape=(0, {matrix.trailing[0]})) while a minimum of 1 is required."
@@ -149,17 +182,28 @@ def load(
         if value is None:
             columns.append(None)
             continue
+        if _package(X) == _package(value) == "xarray":
+            from daskml_core.data.from_xarray import refuse_other_coordinates
+
+            refuse_other_coordinates(X, value, what)
         if what == "sample_weight" and isinstance(value, numbers.Real):
             value = np.full(matrix.n_rows, float(value))
         column = as_column(value, what)
         if what == "sample_weight" and column.trailing:
             raise ValueError(f"Sample weights must be 1D array or scalar, got {len(column.trailing) + 1} dimensions.")
-        if not column.known:
-            column = count_rows(column)
+        counted_bytes += _bytes_to_count(column)
+        column = count_rows(column)
         if column.n_rows != matrix.n_rows:
             raise ValueError(
                 f"Found input variables with inconsistent numbers of samples: X has {matrix.n_rows}, "
                 f"{what} has {column.n_rows}."
             )
         columns.append(cut(column, lengths))
-    return RowBlocks(matrix, columns[0], columns[1], lengths, compute_dtype(matrix.dtype), names)
+    row_bytes = matrix.row_bytes + sum(column.row_bytes for column in columns if column is not None)
+    counted = counted_bytes / max(1, row_bytes)
+    return RowBlocks(matrix, columns[0], columns[1], lengths, compute_dtype(matrix.dtype), names, counted)
+
+
+def _bytes_to_count(column: BlockedArray) -> int:
+    """Bytes a row that are read from the source to find the column's lengths."""
+    return 0 if column.known or column.in_memory else column.row_bytes

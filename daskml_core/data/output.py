@@ -46,7 +46,8 @@ def map_rows(
     Returns
     -------
     NumPy for NumPy, lists and pandas, computed now; a lazy Dask array for Dask and zarr, with X's row chunks; a
-    DataArray for xarray, with the sample dimension's coordinates, lazy where X is.
+    DataArray for xarray, with the sample dimension's coordinates, lazy where X is; where the output has a column a
+    feature, with the features' coordinates and in the order of X's dimensions.
 
     Raises
     ------
@@ -125,6 +126,7 @@ def _map_xarray(
 
     from daskml_core.data.from_xarray import dataset_dim, find_feature_dim
 
+    kept = set()
     if hasattr(X, "data_vars"):
         dim = dataset_dim(X)
         lazy = any(array.chunks is not None for array in X.data_vars.values())
@@ -132,12 +134,16 @@ def _map_xarray(
         features = find_feature_dim(X, feature_dim)
         dim = next(str(d) for d in X.dims if d != features)
         lazy = X.chunks is not None
+        if columns is not None and columns[0] == features:  # one output a feature: the features' coordinates hold
+            kept = {features}
     values = _lazy(column, row_map, names) if lazy else _computed(column, row_map, names)
-    coords = {key: coord for key, coord in X.coords.items() if set(coord.dims) <= {dim}}
+    kept.add(dim)
+    coords = {key: coord for key, coord in X.coords.items() if set(coord.dims) <= kept}
     dims = [dim]
     if row_map.n_columns is not None:
         other, labels = columns or ("output", None)
         dims.append(other)
-        if labels is not None:
+        if labels is not None and other not in coords:
             coords[other] = labels
-    return xr.DataArray(values, dims=dims, coords=coords, name=name)
+    result = xr.DataArray(values, dims=dims, coords=coords, name=name)
+    return result.transpose(*X.dims) if kept == set(dims) and len(dims) == 2 else result

@@ -187,7 +187,9 @@ class Engine:
             pinned = [span for span in spans if span.resident]
             streamed = [span for span in spans if not span.resident]
             if pinned:
-                handles = self.executor.place(name, [s.recipe for s in pinned], [s.values for s in pinned], True)
+                handles = self.executor.place(
+                    name, [s.recipe for s in pinned], [s.values for s in pinned], not self._checked
+                )
                 for span, handle in zip(pinned, handles, strict=True):
                     span.handle = handle
             if streamed:
@@ -278,7 +280,10 @@ def count_rows(column: BlockedArray) -> BlockedArray:
         return column
     unknown = tuple(-1 if length is None else length for length in column.lengths)
     blocks = RowBlocks(None, column, None, unknown, column.dtype)
-    (counts,) = Engine(blocks).sweep(Sweep(COUNT_ROWS, None, _concatenate))
+    engine = Engine(blocks)
+    # Values are checked when a kernel first sees them, under the column's own name and with rows that are known.
+    engine._checked = True
+    (counts,) = engine.sweep(Sweep(COUNT_ROWS, None, _concatenate))
     return column.with_lengths([n for _, n in sorted(counts)])
 
 

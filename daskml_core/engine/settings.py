@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +15,33 @@ with open(Path(__file__).parent.parent / "daskml_core.yaml") as _file:
 dask.config.update_defaults(_DEFAULTS)
 
 
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+_ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "spans-per-thread": (lambda value: _is_count(value, 1), "a whole number above 0"),
+    # Groups of any other size are no nodes of the binary tree: the bits would change, and groups of one never end.
+    "fan-in": (lambda value: _is_count(value, 2) and value & (value - 1) == 0, "a power of two above 1"),
+    "read-ahead": (lambda value: _is_count(value, 0), "a whole number, 0 or more"),
+    "residency": (lambda value: isinstance(value, bool), "true or false"),
+    "keep-decoded": (lambda value: value is None or isinstance(value, str | os.PathLike), "a directory or null"),
+}
+
+
 def setting(name: str) -> Any:
-    """The value of ``daskml-core.<name>``."""
+    """The value of ``daskml-core.<name>``.
+
+    Raises
+    ------
+    ValueError : a value that the setting cannot have.
+    """
     # Leaving a `dask.config.set` that was entered before this module was imported takes the defaults along.
-    return dask.config.get(f"daskml-core.{name}", default=_DEFAULTS["daskml-core"][name])
+    value = dask.config.get(f"daskml-core.{name}", default=_DEFAULTS["daskml-core"][name])
+    allowed, kind = _ALLOWED.get(name, (lambda value: True, ""))
+    if not allowed(value):
+        raise ValueError(f"The setting daskml-core.{name} must be {kind}, got {value!r}.")
+    return value
 
 
 def memory_limit_setting() -> int | None:
@@ -24,4 +49,12 @@ def memory_limit_setting() -> int | None:
     from dask.utils import parse_bytes
 
     value = setting("memory-limit")
-    return None if value is None else int(parse_bytes(value))
+    if value is None:
+        return None
+    try:
+        limit = int(parse_bytes(value))
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"The setting daskml-core.memory-limit is no number of bytes: {value!r}.") from error
+    if limit <= 0:
+        raise ValueError(f"The setting daskml-core.memory-limit must be above 0, got {value!r}.")
+    return limit

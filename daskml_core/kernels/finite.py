@@ -32,3 +32,15 @@ def all_finite(a: Array) -> bool:
     unsigned: Any = np.uint32 if a.dtype == np.float32 else np.uint64
     mask = unsigned(0x7F800000 if a.dtype == np.float32 else 0x7FF0000000000000)
     return bool(_largest_exponent(a.reshape(-1).view(unsigned), mask) != mask)
+
+
+def first_missing(labels: Array) -> int | None:
+    """Number of the first object that is None, NaN or pandas.NA."""
+    return next((i for i, label in enumerate(labels.tolist()) if _is_missing(label)), None)
+
+
+def _is_missing(label: Any) -> bool:
+    try:
+        return label is None or bool(label != label)
+    except TypeError:  # pandas.NA answers neither yes nor no
+        return True

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskml_core.kernels.finite import first_missing
 from daskml_core.sweep import Array, Block, Kernel
 
 
@@ -23,8 +24,12 @@ def pack_pairs(truth: Array, prediction: Array) -> Array:
 
 
 def _finite(values: Array, what: str, block: Block) -> Array:
+    row: int | None = None
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         row = int(np.argwhere(~np.isfinite(values))[0][0])
+    elif values.dtype.kind == "O" and values.ndim == 1:
+        row = first_missing(values)
+    if row is not None:
         raise ValueError(f"Input {what} contains NaN or infinity: block {block.number}, row {block.start + row}.")
     return values
 
@@ -98,15 +103,15 @@ def log_probabilities(block: Block, params: None) -> LabelSums:
     if len(p) and (p.min() < 0 or p.max() > 1):
         raise ValueError(f"y_pred has values outside of [0, 1]: {p.min():g} to {p.max():g} in block {block.number}.")
     P = np.column_stack([1 - p, p]) if p.ndim == 1 else p
-    return _by_label(block.y["t"], _weight(block), np.log(np.clip(P, eps, 1 - eps)))
+    return _by_label(_finite(block.y["t"], "y_true", block), _weight(block), np.log(np.clip(P, eps, 1 - eps)))
 
 
 def squared_probabilities(block: Block, params: None) -> LabelSums:
-    """Sums of ``p**2`` and ``p`` for the Brier score."""
+    """Sums of ``p**2``, then of ``p``, of every class for the Brier score; a 1-D ``p`` is one class."""
     p = np.asarray(_finite(block.y["p"], "y_proba", block), dtype=np.float64)
     if len(p) and (p.min() < 0 or p.max() > 1):
         raise ValueError(f"y_proba has values outside of [0, 1]: {p.min():g} to {p.max():g} in block {block.number}.")
-    return _by_label(block.y["t"], _weight(block), np.column_stack([p * p, p]))
+    return _by_label(_finite(block.y["t"], "y_true", block), _weight(block), np.column_stack([p * p, p]))
 
 
 class RankParams(NamedTuple):
@@ -128,7 +133,8 @@ class Ranking(NamedTuple):
 
 def rank_scores(block: Block, params: RankParams) -> Ranking:
     """Distinct scores of one block."""
-    t, p = block.y["t"], np.asarray(_finite(block.y["p"], "y_score", block), dtype=np.float64)
+    t = _finite(block.y["t"], "y_true", block)
+    p = np.asarray(_finite(block.y["p"], "y_score", block), dtype=np.float64)
     p = p[:, None] if p.ndim == 1 else p
     weight = _weight(block)
     parts = []
@@ -183,6 +189,7 @@ class ErrorSums(NamedTuple):
     scatter: Array
     poisson: Array
     """Sums of ``y log y``, ``y`` and the deviance's ``y log(mu) - mu``; NaN where they do not exist. (3, n_targets)"""
+    n_rows: int
 
 
 def error_sums(block: Block, params: bool) -> ErrorSums:
@@ -200,18 +207,19 @@ def error_sums(block: Block, params: bool) -> ErrorSums:
         if len(t) and (t.min() < 0 or p.min() <= 0):
             raise ValueError("The Poisson deviance needs y_true >= 0 and y_pred > 0.")
         poisson = np.stack([s @ xlogy(t, t), s @ t, s @ (xlogy(t, p) - p)])
-    return ErrorSums(total, s @ error**2, s @ np.abs(error), mean, s @ (t - mean) ** 2, poisson)
+    return ErrorSums(total, s @ error**2, s @ np.abs(error), mean, s @ (t - mean) ** 2, poisson, block.n_rows)
 
 
 def merge_error_sums(a: ErrorSums, b: ErrorSums) -> ErrorSums:
     """Sums of two disjoint sets of rows; the truth's moments pairwise (Chan, Golub and LeVeque 1979)."""
+    rows = a.n_rows + b.n_rows
     if a.weight == 0 or b.weight == 0:
-        return b if a.weight == 0 else a
+        return (b if a.weight == 0 else a)._replace(n_rows=rows)
     n = a.weight + b.weight
     delta = b.mean - a.mean
     scatter = a.scatter + b.scatter + delta**2 * (a.weight * b.weight / n)
     mean = a.mean + delta * (b.weight / n)
-    return ErrorSums(n, a.squared + b.squared, a.absolute + b.absolute, mean, scatter, a.poisson + b.poisson)
+    return ErrorSums(n, a.squared + b.squared, a.absolute + b.absolute, mean, scatter, a.poisson + b.poisson, rows)
 
 
 ERROR_SUMS = Kernel(error_sums, "error-sums")

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from daskml_core.data import is_lazy, load
+from daskml_core.data import is_lazy, load, refuse_masked, refuse_no_numbers
 from daskml_core.data.blocks import BlockedArray, RowBlocks
 from daskml_core.data.targets import (
     LABEL_COUNTS,
@@ -22,8 +22,9 @@ from daskml_core.data.targets import (
     merge_target_moments,
 )
 from daskml_core.engine import count_rows, run_sweeps
-from daskml_core.estimator import set_features
+from daskml_core.estimator import require_same_features, set_features
 from daskml_core.sweep import Array, Sweep
+from daskml_core.validate import non_negative
 
 
 @dataclass(frozen=True)
@@ -39,18 +40,29 @@ class TrainingSet:
     moments: TargetMoments | None = None
 
 
-def _load(estimator: Any, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, **checks: Any) -> RowBlocks:
-    """Row-blocks of the user's data; in-memory input passes scikit-learn's own checks first."""
+def _load(
+    estimator: Any, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, reset: bool, **checks: Any
+) -> RowBlocks:
+    """Row-blocks of the user's data; in-memory input passes scikit-learn's own checks first.
+
+    With ``reset`` the features are recorded, otherwise their number and names must be what they were.
+    """
     if y is None:
         raise ValueError(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
         )
     if not any(is_lazy(a) for a in (X, y)):
-        X, y = validate_data(estimator, X, y, accept_sparse=False, dtype=[np.float64, np.float32], **checks)
+        refuse_no_numbers(X)
+        refuse_masked(y, "y")
+        dtype = [np.float64, np.float32]
+        X, y = validate_data(estimator, X, y, reset=reset, accept_sparse=False, dtype=dtype, **checks)
         blocks = load(X, y, sample_weight, count_rows=count_rows)
     else:
         blocks = load(X, y, sample_weight, feature_dim=feature_dim, count_rows=count_rows)
-        set_features(estimator, blocks)
+        if reset:
+            set_features(estimator, blocks)
+        else:
+            require_same_features(estimator, blocks.n_features, blocks.feature_names)
     estimator._feature_dim = feature_dim
     if blocks.n_features == 0:
         raise ValueError(
@@ -77,10 +89,17 @@ def _require_weight(sum_weight: float) -> None:
 
 
 def load_regression(
-    estimator: Any, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, *, multi_output: bool = False
+    estimator: Any,
+    X: Any,
+    y: Any,
+    sample_weight: Any,
+    feature_dim: str | None,
+    *,
+    multi_output: bool = False,
+    reset: bool = True,
 ) -> TrainingSet:
     """Data of a regressor: y numeric and finite, (rows,) or (rows, targets) where the model has several outputs."""
-    blocks = _load(estimator, X, y, sample_weight, feature_dim, multi_output=multi_output, y_numeric=True)
+    blocks = _load(estimator, X, y, sample_weight, feature_dim, reset, multi_output=multi_output, y_numeric=True)
     assert blocks.y is not None
     target = blocks.y if multi_output else _one_column(blocks.y)
     if target.dtype.kind not in "fiub":
@@ -119,9 +138,11 @@ def load_classification(
     class_weight: Mapping[Any, float] | str | None,
     feature_dim: str | None,
     classes: Array | None = None,
+    *,
+    reset: bool = True,
 ) -> TrainingSet:
     """Data of a classifier: labels of any kind, found in one sweep over y, encoded as 0..K-1 wherever y is read."""
-    blocks = _load(estimator, X, y, sample_weight, feature_dim)
+    blocks = _load(estimator, X, y, sample_weight, feature_dim, reset)
     assert blocks.y is not None
     if not is_lazy(y) and not is_lazy(X):
         check_classification_targets(np.ravel(np.asarray(y)))
@@ -184,10 +205,10 @@ def class_factors(class_weight: Mapping[Any, float] | str, classes: Array, sums:
             raise ValueError(f'class_weight must be a dict, "balanced" or None, got {class_weight!r}.')
         with np.errstate(divide="ignore"):
             return np.asarray(np.where(sums > 0, sums.sum() / (len(classes) * sums), 0.0))
+    if not isinstance(class_weight, Mapping):
+        raise ValueError(f'class_weight must be a dict, "balanced" or None, got {class_weight!r}.')
     unknown = [label for label in class_weight if label not in classes.tolist()]
     if unknown:
         raise ValueError(f"The classes, {unknown}, are not in class_weight: y has the classes {classes.tolist()}.")
-    factors = np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])
-    if (factors < 0).any():
-        raise ValueError(f"class_weight must not be negative, got {dict(class_weight)}.")
-    return factors
+    weights = {label: non_negative(f"class_weight[{label!r}]", weight) for label, weight in class_weight.items()}
+    return np.array([weights.get(label, 1.0) for label in classes.tolist()])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from daskml_core.engine import Plan
 from daskml_core.kernels.predict import EXPONENTIAL_PREDICTOR
@@ -16,7 +17,7 @@ from daskml_core.losses import HalfPoisson
 from daskml_core.objective import ROUNDING, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.sweep import Array, Kernel
-from daskml_core.validate import non_negative, positive
+from daskml_core.validate import non_negative, positive, positive_integer
 
 
 class PoissonRegressor(LinearRegressorBase):
@@ -82,7 +83,7 @@ class PoissonRegressor(LinearRegressorBase):
     def _load(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> tuple[TrainingSet, LinearObjective]:
         alpha = non_negative("alpha", self.alpha)
         positive("tol", self.tol)
-        positive("max_iter", self.max_iter)
+        positive_integer("max_iter", self.max_iter)
         check_solver(self.solver, 0.0, self.solver_options)
         data = load_regression(self, X, y, sample_weight, feature_dim)
         assert data.moments is not None
@@ -127,5 +128,6 @@ class PoissonRegressor(LinearRegressorBase):
 
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do; X is not read."""
-        data, objective = self._load(X, y, sample_weight, feature_dim)
-        return self._plan(data.blocks, kernels_of(self.solver, objective, data.blocks), SWEEPS[self.solver])
+        model = clone(self)  # a plan leaves no trace
+        data, objective = model._load(X, y, sample_weight, feature_dim)
+        return model._plan(data.blocks, kernels_of(model.solver, objective, data.blocks), SWEEPS[model.solver])

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from daskml_core.engine import Plan
 from daskml_core.kernels.huber import HUBER_LOSS, HuberParams
@@ -17,7 +18,7 @@ from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.solvers.lbfgs import LBFGSState, lbfgs
 from daskml_core.solvers.newton import newton
 from daskml_core.sweep import Array
-from daskml_core.validate import non_negative, positive
+from daskml_core.validate import non_negative, positive, positive_integer
 
 _SOLVERS = ("auto", "newton", "lbfgs", "gradient_descent")
 
@@ -99,7 +100,7 @@ class HuberRegressor(LinearRegressorBase):
     def _load(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> tuple[TrainingSet, HuberObjective]:
         alpha = non_negative("alpha", self.alpha)
         positive("tol", self.tol)
-        positive("max_iter", self.max_iter)
+        positive_integer("max_iter", self.max_iter)
         if positive("epsilon", self.epsilon) < 1.0:
             raise ValueError(f"epsilon must be at least 1.0, got {self.epsilon}.")
         if self.solver not in _SOLVERS:
@@ -143,6 +144,7 @@ class HuberRegressor(LinearRegressorBase):
 
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do; X is not read."""
-        data, _ = self._load(X, y, sample_weight, feature_dim)
-        sweeps = "about 8, each with value, gradient and Hessian" if self.solver == "auto" else SWEEPS[self.solver]
-        return self._plan(data.blocks, self._kernels(data), sweeps)
+        model = clone(self)  # a plan leaves no trace
+        data, _ = model._load(X, y, sample_weight, feature_dim)
+        sweeps = "about 8, each with value, gradient and Hessian" if model.solver == "auto" else SWEEPS[model.solver]
+        return model._plan(data.blocks, model._kernels(data), sweeps)

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from daskml_core.engine import Plan
 from daskml_core.kernels.coordinate_descent import minimise_quadratic
@@ -21,7 +22,7 @@ from daskml_core.objective import ROUNDING, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.solvers.least_squares import LeastSquaresState, least_squares_moments, solve_ridge
 from daskml_core.sweep import Array
-from daskml_core.validate import non_negative, positive, unit_interval
+from daskml_core.validate import non_negative, positive, positive_integer, unit_interval
 
 
 class _GramRegressor(LinearRegressorBase):
@@ -49,7 +50,7 @@ class _GramRegressor(LinearRegressorBase):
         options = dict(self.solver_options or {})
         return (
             positive("tol", options.pop("tol", 1e-6)),
-            int(positive("max_iter", options.pop("max_iter", 1000))),
+            positive_integer("max_iter", options.pop("max_iter", 1000)),
             options,
         )
 
@@ -91,17 +92,38 @@ class _GramRegressor(LinearRegressorBase):
         return self
 
     def _moments(
-        self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, *, exact: bool
+        self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, *, exact: bool, ridge: float = 0.0
     ) -> tuple[LeastSquaresState, bool]:
         """The sweep's result, and whether y had one column per row."""
         self._check_params()
         self._check_solver()
         data = load_regression(self, X, y, sample_weight, feature_dim, multi_output=self._multi_output)
         assert data.blocks.y is not None
-        solver = least_squares_moments(data.blocks.n_features, fit_intercept=bool(self.fit_intercept), exact=exact)
+        solver = least_squares_moments(
+            data.blocks.n_features, fit_intercept=bool(self.fit_intercept), exact=exact, ridge=ridge
+        )
         outcome = self._run(solver, data, self._kernels(data))
         self.converged_ = True
         return outcome.state, not data.blocks.y.trailing
+
+    def _record_solution(
+        self, state: LeastSquaresState, coef: Array, l1: float, l2: Array, *, positive: bool = False
+    ) -> None:
+        """Complete the history's last row with the objective and its gradient at ``coef`` (t, d), from the moments alone.
+
+        ``l1`` and ``l2`` (t,) stand beside the mean of half the squared errors, as in the solvers that iterate.
+        """
+        d, moments = state.n_features, state.moments
+        S = moments.scatter / moments.sum_weight
+        loss = norm = 0.0
+        for j, w in enumerate(coef):
+            penalty = ElasticNetPenalty(l1, float(l2[j]))
+            grad = S[:d, :d] @ w - S[:d, d + j]
+            loss += max(float(S[d + j, d + j] + w @ (grad - S[:d, d + j])), 0.0) / 2 + penalty.value(w)
+            grad = grad + penalty.l2 * w
+            least = np.minimum(grad + l1, 0.0) if positive else penalty.min_norm_subgradient(w, grad)
+            norm = max(norm, float(np.abs(np.where(w > 0, grad + l1, least) if positive else least).max(initial=0.0)))
+        self.history_[-1] |= {"loss": loss, "grad_norm": norm}
 
     def _kernels(self, data: TrainingSet) -> list[Any]:
         return [(GRAM, None)]
@@ -114,13 +136,14 @@ class _GramRegressor(LinearRegressorBase):
 
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do; X is not read."""
-        self._check_params()
-        self._check_solver()
-        if self.solver != "auto":
-            data, objective = self._load_one_target(X, y, sample_weight, feature_dim)
-            return self._plan(data.blocks, kernels_of(self.solver, objective, data.blocks), SWEEPS[self.solver])
-        data = load_regression(self, X, y, sample_weight, feature_dim, multi_output=self._multi_output)
-        return self._plan(data.blocks, self._kernels(data), SWEEPS["gram"])
+        model = clone(self)  # a plan leaves no trace
+        model._check_params()
+        model._check_solver()
+        if model.solver != "auto":
+            data, objective = model._load_one_target(X, y, sample_weight, feature_dim)
+            return model._plan(data.blocks, kernels_of(model.solver, objective, data.blocks), SWEEPS[model.solver])
+        data = load_regression(model, X, y, sample_weight, feature_dim, multi_output=model._multi_output)
+        return model._plan(data.blocks, model._kernels(data), SWEEPS["gram"])
 
 
 class LinearRegression(_GramRegressor):
@@ -174,6 +197,7 @@ class LinearRegression(_GramRegressor):
         state, flat = self._moments(X, y, sample_weight, feature_dim, exact=True)
         targets = state.moments.mean.size - state.n_features
         coef, intercept, self.rank_, self.singular_ = solve_ridge(state, np.zeros(targets))
+        self._record_solution(state, coef, 0.0, np.zeros(targets))
         self._set(coef, intercept, flat)
         return self
 
@@ -230,11 +254,13 @@ class Ridge(_GramRegressor):
             self._fit_iteratively(X, y, sample_weight, feature_dim)
             return self
         alpha = np.ravel(np.asarray(self.alpha, dtype=np.float64))
-        state, flat = self._moments(X, y, sample_weight, feature_dim, exact=bool((alpha == 0).any()))
+        state, flat = self._moments(X, y, sample_weight, feature_dim, exact=True, ridge=float(alpha.min()))
         targets = state.moments.mean.size - state.n_features
         if len(alpha) not in (1, targets):
             raise ValueError(f"alpha has {len(alpha)} values for {targets} targets; give one, or one a target.")
-        coef, intercept, _, _ = solve_ridge(state, np.broadcast_to(alpha, (targets,)))
+        alpha = np.broadcast_to(alpha, (targets,))
+        coef, intercept, _, _ = solve_ridge(state, alpha)
+        self._record_solution(state, coef, 0.0, alpha / state.moments.sum_weight)
         self._set(coef, intercept, flat)
         if targets == 1:
             self.coef_ = np.ravel(self.coef_)  # scikit-learn's shape for a y of one column
@@ -317,7 +343,7 @@ class ElasticNet(_GramRegressor):
     def _check_params(self) -> None:
         non_negative("alpha", self.alpha)
         unit_interval("l1_ratio", self.l1_ratio)
-        positive("max_iter", self.max_iter)
+        positive_integer("max_iter", self.max_iter)
         non_negative("tol", self.tol)
         if self.positive and self.solver != "auto":
             raise ValueError(f'positive=True needs solver="auto", got {self.solver!r}.')
@@ -343,7 +369,7 @@ class ElasticNet(_GramRegressor):
             if self.converged_ or passes >= self.max_iter:
                 break
         self.n_iter_ = passes
-        self.history_[-1] |= {"loss": yy / 2 - float(q @ w) + float(w @ Q @ w) / 2, "grad_norm": self.dual_gap_}
+        self._record_solution(state, w[None, :], l1, np.array([l2]), positive=bool(self.positive))
         if not self.converged_:
             self._warn_gap()
         intercept = moments.mean[d:] - w @ moments.mean[:d]

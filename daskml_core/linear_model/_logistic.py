@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from daskml_core.engine import Plan
 from daskml_core.linear_model._base import LinearClassifierBase, ProbabilityMixin
@@ -16,7 +17,7 @@ from daskml_core.losses import HalfLogistic, Loss, Multinomial
 from daskml_core.objective import ROUNDING, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.sweep import Array
-from daskml_core.validate import positive, unit_interval
+from daskml_core.validate import positive, positive_integer, unit_interval
 
 
 class LogisticRegression(ProbabilityMixin, LinearClassifierBase):
@@ -176,7 +177,7 @@ class LogisticRegression(ProbabilityMixin, LinearClassifierBase):
     def _check_params(self) -> None:
         _, ratio = self._strengths()
         positive("tol", self.tol)
-        positive("max_iter", self.max_iter)
+        positive_integer("max_iter", self.max_iter)
         check_solver(self.solver, ratio, self.solver_options)
 
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
@@ -184,7 +185,8 @@ class LogisticRegression(ProbabilityMixin, LinearClassifierBase):
 
         The labels are counted, as their number decides the size of the model.
         """
-        self._check_params()
-        data = load_classification(self, X, y, sample_weight, self.class_weight, feature_dim)
-        objective = self._objective(data)
-        return self._plan(data.blocks, kernels_of(self.solver, objective, data.blocks), SWEEPS[self.solver])
+        model = clone(self)  # a plan leaves no trace
+        model._check_params()
+        data = load_classification(model, X, y, sample_weight, model.class_weight, feature_dim)
+        objective = model._objective(data)
+        return model._plan(data.blocks, kernels_of(model.solver, objective, data.blocks), SWEEPS[model.solver])

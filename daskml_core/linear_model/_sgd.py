@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 
 from daskml_core.engine import Plan
@@ -17,7 +18,7 @@ from daskml_core.linear_model._data import TrainingSet, class_factors, load_clas
 from daskml_core.linear_model._solve import SWEEPS
 from daskml_core.solvers.sgd import SGDState, sgd, start_carry
 from daskml_core.sweep import Array
-from daskml_core.validate import non_negative, positive, random_seed, unit_interval
+from daskml_core.validate import non_negative, positive, positive_integer, random_seed, unit_interval
 
 
 class _SGDModel(LinearModel):
@@ -40,8 +41,13 @@ class _SGDModel(LinearModel):
             raise ValueError("alpha must be > 0 since learning_rate is 'optimal'. alpha is used to compute the rate.")
         if self.learning_rate != "optimal":
             positive("eta0", self.eta0)
+        non_negative("power_t", self.power_t)
+        non_negative("epsilon", self.epsilon)
+        non_negative("average", int(self.average) if isinstance(self.average, bool) else self.average)
+        if self.tol is not None:
+            non_negative("tol", self.tol)
         for name in ("max_iter", "n_iter_no_change", "batch_size", "n_chains", "averages_per_epoch"):
-            positive(name, getattr(self, name))
+            positive_integer(name, getattr(self, name))
 
     def _params(self, classes: int, epoch: int = 0) -> SGDParams:
         ratio = {"l2": 0.0, "l1": 1.0, "elasticnet": float(self.l1_ratio), None: 0.0}[self.penalty]
@@ -202,9 +208,16 @@ class SGDClassifier(ProbabilityMixin, _SGDModel, LinearClassifierBase):
     epsilon = 0.1  # of the regression losses; no classification loss here has one
 
     def _load(
-        self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, classes: Array | None = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any,
+        feature_dim: str | None,
+        classes: Array | None = None,
+        *,
+        reset: bool = True,
     ) -> TrainingSet:
-        data = load_classification(self, X, y, sample_weight, None, feature_dim, classes=classes)
+        data = load_classification(self, X, y, sample_weight, None, feature_dim, classes=classes, reset=reset)
         self._factors = None
         if self.class_weight is not None:
             assert data.classes is not None and data.class_weight_sums is not None
@@ -240,24 +253,19 @@ class SGDClassifier(ProbabilityMixin, _SGDModel, LinearClassifierBase):
             raise ValueError(
                 f"`classes={np.unique(classes)}` is not the same as on last call to partial_fit, was: {self.classes_}"
             )
-        expected = getattr(self, "n_features_in_", None)
         labels = np.unique(np.asarray(classes)) if first else self.classes_
-        data = self._load(X, y, sample_weight, feature_dim, labels)
-        if not first and expected is not None and data.blocks.n_features != expected:
-            self.n_features_in_ = expected
-            raise ValueError(
-                f"X has {data.blocks.n_features} features, but SGDClassifier is expecting {expected} features as input."
-            )
+        data = self._load(X, y, sample_weight, feature_dim, labels, reset=first)
         self.classes_ = labels
         self._train(data, len(labels), epochs=1, fresh=False)
         return self
 
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do; X is not read."""
-        self._check_params()
-        data = self._load(X, y, sample_weight, feature_dim)
+        model = clone(self)  # a plan leaves no trace
+        model._check_params()
+        data = model._load(X, y, sample_weight, feature_dim)
         assert data.classes is not None
-        return self._plan(data.blocks, [(SGD_BLOCK, self._params(len(data.classes)))], SWEEPS["sgd"])
+        return model._plan(data.blocks, [(SGD_BLOCK, model._params(len(data.classes)))], SWEEPS["sgd"])
 
     def _has_probability(self) -> bool:
         if self.loss != "log_loss":
@@ -358,13 +366,7 @@ class SGDRegressor(_SGDModel, LinearRegressorBase):
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> SGDRegressor:
         """One epoch over more data. Returns self."""
         self._check_params(partial=True)
-        expected = getattr(self, "n_features_in_", None)
-        data = load_regression(self, X, y, sample_weight, feature_dim)
-        if hasattr(self, "coef_") and expected is not None and data.blocks.n_features != expected:
-            self.n_features_in_ = expected
-            raise ValueError(
-                f"X has {data.blocks.n_features} features, but SGDRegressor is expecting {expected} features as input."
-            )
+        data = load_regression(self, X, y, sample_weight, feature_dim, reset=not hasattr(self, "coef_"))
         self._train(data, 0, epochs=1, fresh=False)
         return self
 
@@ -373,6 +375,7 @@ class SGDRegressor(_SGDModel, LinearRegressorBase):
 
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do; X is not read."""
-        self._check_params()
-        data = load_regression(self, X, y, sample_weight, feature_dim)
-        return self._plan(data.blocks, [(SGD_BLOCK, self._params(0))], SWEEPS["sgd"])
+        model = clone(self)  # a plan leaves no trace
+        model._check_params()
+        data = load_regression(model, X, y, sample_weight, feature_dim)
+        return model._plan(data.blocks, [(SGD_BLOCK, model._params(0))], SWEEPS["sgd"])

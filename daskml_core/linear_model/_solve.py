@@ -22,7 +22,7 @@ from daskml_core.solvers.prox_newton import prox_newton
 from daskml_core.solvers.sampled_newton import sample_size, sampled_newton
 from daskml_core.solvers.sgd import SGDState, sgd, start_carry
 from daskml_core.sweep import Array
-from daskml_core.validate import random_seed
+from daskml_core.validate import non_negative, one_of, positive, positive_integer, random_seed
 
 NEWTON_LIMIT = 1500
 """Parameters up to which a Hessian is worth its price; beyond it ``"auto"`` is L-BFGS."""
@@ -115,13 +115,24 @@ def kernels_of(solver: str, objective: LinearObjective, blocks: RowBlocks) -> li
     return kernels
 
 
+def _check_sgd(chosen: Mapping[str, Any]) -> None:
+    """Refuse options of SGD that are out of range."""
+    one_of("learning_rate", chosen["learning_rate"], list(SCHEDULES))
+    for name in ("batch_size", "n_chains", "averages_per_epoch"):
+        positive_integer(name, chosen[name])
+    positive("eta0", chosen["eta0"])
+    non_negative("power_t", chosen["power_t"])
+    for name in ("average", "shuffle"):
+        if not isinstance(chosen[name], bool):
+            raise ValueError(f"{name} must be True or False, got {chosen[name]!r}.")
+
+
 def sgd_params(objective: LinearObjective, n_rows: int, seed: int, options: Mapping[str, Any] | None) -> SGDParams:
     """Settings of the SGD kernel for a linear model's objective."""
     chosen = SGD_OPTIONS | dict(options or {})
+    _check_sgd(chosen)
     penalty = objective.penalty
     alpha = penalty.l1 + penalty.l2
-    if chosen["learning_rate"] not in SCHEDULES:
-        raise ValueError(f"learning_rate must be one of {list(SCHEDULES)}, got {chosen['learning_rate']!r}.")
     if chosen["learning_rate"] == "optimal" and alpha == 0:
         raise ValueError('learning_rate="optimal" needs a penalty. Use "invscaling" or "constant".')
     return SGDParams(

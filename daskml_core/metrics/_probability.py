@@ -54,13 +54,28 @@ def log_loss(
     unknown = np.setdiff1d(sums.labels, known)
     if len(unknown):
         raise ValueError(f"y_true contains labels that are not in labels: {unknown.tolist()}.")
+    if not sums.weight.sum() > 0:
+        raise ValueError("The sample weights sum to zero; at least one must be positive.")
     place = np.searchsorted(known, sums.labels)
     total = -float(sums.sums[np.arange(len(place)), place].sum())
     return total / float(sums.weight.sum()) if normalize else total
 
 
-def brier_score_loss(y_true: Any, y_proba: Any, *, sample_weight: Any = None, pos_label: Any = None) -> float:
-    """Mean squared difference between the probability of ``pos_label`` and the outcome, for two classes.
+def brier_score_loss(
+    y_true: Any,
+    y_proba: Any,
+    *,
+    sample_weight: Any = None,
+    pos_label: Any = None,
+    labels: Any = None,
+    scale_by_half: bool | str = "auto",
+) -> float:
+    """Mean squared difference between predicted probabilities and outcomes.
+
+    Parameters
+    ----------
+    y_proba : (n_rows,) probabilities of ``pos_label``, or (n_rows, n_classes) in the order of the sorted ``labels``.
+    scale_by_half : halve the sum over classes, between 0 and 1 then; "auto" does so for two classes.
 
     >>> round(brier_score_loss([0, 1], [0.1, 0.8]), 6)
     0.025
@@ -69,12 +84,28 @@ def brier_score_loss(y_true: Any, y_proba: Any, *, sample_weight: Any = None, po
     (sums,) = run_sweeps(
         load_pairs(y_true, y_proba, sample_weight), Sweep(SQUARED_PROBABILITIES, None, merge_label_sums)
     )
-    if sums.sums.shape[1] != 2 or len(sums.labels) > 2:
-        raise ValueError(f"Only binary classification is supported; the labels are {sums.labels.tolist()}.")
+    if not sums.weight.sum() > 0:
+        raise ValueError("The sample weights sum to zero; at least one must be positive.")
+    K = sums.sums.shape[1] // 2
+    known = sums.labels if labels is None else np.unique(np.asarray(labels))
+    unknown = np.setdiff1d(sums.labels, known)
+    if len(unknown):
+        raise ValueError(f"y_true contains labels that are not in labels: {unknown.tolist()}.")
+    halve = (K == 1 or len(known) == 2) if scale_by_half == "auto" else bool(scale_by_half)
+    if K > 1:
+        if len(known) != K:
+            raise ValueError(f"y_true and y_proba contain different number of classes: {len(known)} vs {K}.")
+        place = np.searchsorted(known, sums.labels)
+        own = sums.sums[np.arange(len(place)), K + place].sum()
+        total = float((sums.sums[:, :K].sum() - 2 * own + sums.weight.sum()) / sums.weight.sum())
+        return total / 2 if halve else total
+    if len(known) > 2:
+        raise ValueError(f"{len(known)} classes need a probability a class; y_proba has one column.")
     positive = _positive_label(sums.labels, pos_label)
     hit = sums.labels == positive
     squares, plain = sums.sums[:, 0].sum(), sums.sums[hit, 1].sum()
-    return float((squares - 2 * plain + sums.weight[hit].sum()) / sums.weight.sum())
+    score = float((squares - 2 * plain + sums.weight[hit].sum()) / sums.weight.sum())
+    return score if halve else 2 * score
 
 
 def _positive_label(labels: Array, pos_label: Any) -> Any:
@@ -136,11 +167,11 @@ def roc_auc_score(
     y_true: Any,
     y_score: Any,
     *,
-    average: str = "macro",
+    average: str | None = "macro",
     sample_weight: Any = None,
     multi_class: str = "raise",
     max_distinct: int = MAX_DISTINCT,
-) -> float:
+) -> Any:
     """Area under the ROC curve, exact as long as there are at most ``max_distinct`` distinct scores.
 
     Beyond that close scores are merged and a warning states the bound of the error. One sweep over the truth finds the
@@ -149,7 +180,7 @@ def roc_auc_score(
     Parameters
     ----------
     y_score : (n_rows,) for two classes, (n_rows, n_classes) with ``multi_class="ovr"``.
-    average : {"macro", "weighted"}, over the classes of ``multi_class="ovr"``.
+    average : {"macro", "weighted", "micro", None}, over the classes of ``multi_class="ovr"``; None gives one a class.
 
     >>> roc_auc_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     0.75
@@ -167,29 +198,66 @@ def roc_auc_score(
             raise ValueError(f'{len(labels)} classes need multi_class="ovr" and a score a class, got {multi_class!r}.')
         if width != (len(labels),):
             raise ValueError(f"y_score must have one column for each of the {len(labels)} labels, got {width}.")
-        if average not in ("macro", "weighted"):
-            raise ValueError(f'average must be "macro" or "weighted", got {average!r}.')
         positive = tuple(labels)
     ranked = _rank(pairs, positive, max_distinct)
     _tell_bound(max(bound for *_, bound in ranked), max_distinct)
-    areas = []
-    for score, pos, neg, _ in ranked:
-        truth, rank, weight = _as_rows(score, pos, neg)
-        areas.append(float(metrics.roc_auc_score(truth, rank, sample_weight=weight)))
-    shares = [pos.sum() for _, pos, _, _ in ranked] if average == "weighted" else None
-    return float(np.average(areas, weights=shares))
+    return _averaged(metrics.roc_auc_score, ranked, average if len(positive) > 1 else "macro")
+
+
+def _averaged(score: Any, ranked: list[tuple[Array, Array, Array, float]], average: str | None) -> Any:
+    """A score of each ranking, or their mean, or that of all rankings put together."""
+    if average not in ("macro", "weighted", "micro", None):
+        raise ValueError(f'average must be "macro", "weighted", "micro" or None, got {average!r}.')
+    parts = [(scores, pos, neg) for scores, pos, neg, _ in ranked]
+    if average == "micro":
+        scores, pos, neg = (np.concatenate(part) for part in zip(*parts, strict=True))
+        distinct, place = np.unique(scores, return_inverse=True)
+        parts = [(distinct, np.bincount(place, pos), np.bincount(place, neg))]
+    values = []
+    for part in parts:
+        truth, rank, weight = _as_rows(*part)
+        values.append(float(score(truth, rank, sample_weight=weight)))
+    if average is None:
+        return np.array(values)
+    return float(np.average(values, weights=[pos.sum() for _, pos, _ in parts] if average == "weighted" else None))
 
 
 def average_precision_score(
-    y_true: Any, y_score: Any, *, pos_label: Any = 1, sample_weight: Any = None, max_distinct: int = MAX_DISTINCT
-) -> float:
-    """Average precision of a binary score, exact as long as there are at most ``max_distinct`` distinct scores.
+    y_true: Any,
+    y_score: Any,
+    *,
+    average: str | None = "macro",
+    pos_label: Any = 1,
+    sample_weight: Any = None,
+    max_distinct: int = MAX_DISTINCT,
+) -> Any:
+    """Average precision, exact as long as there are at most ``max_distinct`` distinct scores.
+
+    Parameters
+    ----------
+    y_score : (n_rows,) for two classes, (n_rows, n_classes) for more, each against the rest.
+    average : {"macro", "weighted", "micro", None}, over more than two classes; None gives one a class.
+    pos_label : of two classes.
 
     >>> round(average_precision_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), 4)
     0.8333
     """
     pairs = load_pairs(y_true, y_score, sample_weight)
-    ((score, pos, neg, bound),) = _rank(pairs, (pos_label,), max_distinct)
-    _tell_bound(bound, max_distinct)
-    truth, rank, weight = _as_rows(score, pos, neg)
-    return float(metrics.average_precision_score(truth, rank, sample_weight=weight))
+    labels = _labels(pairs)
+    assert pairs.y is not None
+    width = pairs.y.dtype["p"].shape
+    if len(labels) > 2:
+        if width != (len(labels),):
+            raise ValueError(f"y_score must have one column for each of the {len(labels)} labels, got {width}.")
+        if pos_label != 1:
+            raise ValueError(f"pos_label={pos_label!r} is of two classes; y_true has the labels {labels.tolist()}.")
+        positive: tuple[Any, ...] = tuple(labels)
+    else:
+        if width:
+            raise ValueError(f"Two classes need one score a row, got {width}.")
+        if len(labels) == 2 and pos_label not in labels.tolist():
+            raise ValueError(f"pos_label={pos_label!r} is not a valid label. It should be one of {labels.tolist()}.")
+        positive = (pos_label,)
+    ranked = _rank(pairs, positive, max_distinct)
+    _tell_bound(max(bound for *_, bound in ranked), max_distinct)
+    return _averaged(metrics.average_precision_score, ranked, average if len(positive) > 1 else "macro")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
 from scipy.special import xlogy
+from sklearn.exceptions import UndefinedMetricWarning
 
 from daskml_core.engine import run_sweeps
 from daskml_core.kernels.pairs import ERROR_SUMS, ErrorSums, merge_error_sums
@@ -73,12 +75,18 @@ def mean_absolute_error(
 
 
 def r2_score(y_true: Any, y_pred: Any, *, sample_weight: Any = None, multioutput: Any = "uniform_average") -> Any:
-    """Coefficient of determination; 1 for a perfect prediction of a constant, 0 for any other of it.
+    """Coefficient of determination; 1 for a perfect prediction of a constant, 0 for any other of it, NaN for one row.
 
     >>> r2_score([1.0, 2.0, 3.0], [1.0, 2.0, 4.0])
     0.5
     """
     sums = _sums(y_true, y_pred, sample_weight)
+    if sums.n_rows < 2:
+        message = "R^2 score is not well-defined with less than two samples."
+        warnings.warn(message, UndefinedMetricWarning, stacklevel=2)
+        return float("nan")
+    if isinstance(multioutput, str) and multioutput == "variance_weighted":
+        multioutput = sums.scatter if sums.scatter.any() else "uniform_average"
     safe = np.where(sums.scatter > 0, sums.scatter, 1.0)
     constant = np.where(sums.squared == 0, 1.0, 0.0)
     return _average(np.where(sums.scatter > 0, 1 - sums.squared / safe, constant), multioutput)

@@ -11,13 +11,14 @@ sweep, so that a rejected rate costs no sweep of its own.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from daskml_core.objective import Asks, Evaluation, Objective
 from daskml_core.solvers.linesearch import record, stationarity
 from daskml_core.sweep import Array
+from daskml_core.validate import one_of, positive, unit_interval
 
 Momentum = Literal["none", "heavy_ball", "nesterov"]
 
@@ -56,7 +57,7 @@ def gradient_descent(
     max_iter: int = 100,
     learning_rate: float | Literal["backtracking"] = "backtracking",
     momentum: Momentum = "nesterov",
-    momentum_coefficient: float = 0.9,
+    momentum_coefficient: float | None = None,
 ) -> Asks:
     """Minimise by (proximal) gradient steps; one sweep an iteration. Returns the last `GradientDescentState`.
 
@@ -64,8 +65,14 @@ def gradient_descent(
     ----------
     learning_rate : a constant, or "backtracking".
     momentum : "none" (plain), "heavy_ball" or "nesterov".
-    momentum_coefficient : of the heavy ball; Nesterov's follows its own sequence.
+    momentum_coefficient : of the heavy ball, below 1, 0.9 by default; Nesterov's follows its own sequence.
     """
+    one_of("momentum", momentum, get_args(Momentum))
+    if momentum != "heavy_ball" and momentum_coefficient is not None:
+        raise ValueError(f'momentum_coefficient is of momentum="heavy_ball", not of {momentum!r}.')
+    coefficient = 0.9 if momentum_coefficient is None else unit_interval("momentum_coefficient", momentum_coefficient)
+    if learning_rate != "backtracking":
+        learning_rate = positive("learning_rate", learning_rate)
     if state is None:
         assert theta is not None
         first: Evaluation
@@ -74,7 +81,7 @@ def gradient_descent(
             rate = 1.0 / float(diagonal.max())
         else:
             first = yield from objective.evaluate(theta)
-            rate = float(learning_rate)
+            rate = learning_rate
         assert first.grad is not None
         norm = stationarity(objective, theta, first.grad)
         state = GradientDescentState(
@@ -85,7 +92,7 @@ def gradient_descent(
         if state.converged or state.stalled or state.n_iter >= max_iter:
             return state
         factors = (1.0,) if learning_rate != "backtracking" else (2.0, 1.0, 0.25)
-        state = yield from _step(objective, state, factors, momentum, momentum_coefficient, tol)
+        state = yield from _step(objective, state, factors, momentum, coefficient, tol)
 
 
 def _step(

@@ -16,6 +16,7 @@ from daskml_core.objective import Asks, Evaluation, Objective
 from daskml_core.solvers.linesearch import backtrack, is_negligible, record, stationarity
 from daskml_core.solvers.newton import solve_spd
 from daskml_core.sweep import Array
+from daskml_core.validate import positive_integer
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,7 @@ def lbfgs(
     metric : approximation of the Hessian, (p,) or (p, p); by default a diagonal bound found with the first gradient.
     memory : number of pairs kept.
     """
+    positive_integer("memory", memory)
     if state is None:
         assert theta is not None
         if metric is None:

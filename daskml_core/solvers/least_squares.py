@@ -32,18 +32,18 @@ class LeastSquaresState:
     n_iter: int = 1
 
     def record(self) -> dict[str, Any]:
-        d = self.n_features
-        return {"n_iter": self.n_iter, "loss": float("nan"), "grad_norm": float("nan"), "step": float("nan"), "d": d}
+        # Loss and gradient are known when the estimator has solved for the coefficients.
+        return {"n_iter": self.n_iter, "loss": float("nan"), "grad_norm": float("nan"), "step": float("nan")}
 
 
-def least_squares_moments(n_features: int, *, fit_intercept: bool, exact: bool) -> Asks:
-    """The moments, and the triangular factor when ``exact`` and the Gram matrix is ill-conditioned."""
+def least_squares_moments(n_features: int, *, fit_intercept: bool, exact: bool, ridge: float = 0.0) -> Asks:
+    """The moments, and the triangular factor when ``exact`` and the Gram matrix plus ``ridge`` is ill-conditioned."""
     moments: GramPartial = yield Sweep(GRAM, None, merge_gram)
     if not fit_intercept:
         moments = about_zero(moments)
     state = LeastSquaresState(n_features, moments)
     yield state
-    gram = moments.scatter[:n_features, :n_features]
+    gram = moments.scatter[:n_features, :n_features] + ridge * np.eye(n_features)
     scale = np.sqrt(np.maximum(np.diagonal(gram), 0))
     scale[scale == 0] = 1.0
     if exact and linalg.eigvalsh(gram / scale / scale[:, None])[0] < ILL_CONDITIONED:

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from daskml_core.kernels.linear import SECOND_MOMENTS, SecondMoments, second_moments
+from daskml_core.kernels.linear import LINEAR_LOSS, SECOND_MOMENTS, SecondMoments, second_moments
 from daskml_core.kernels.sample import RowSample, sample_sweep
 from daskml_core.objective import Asks, Evaluation, LinearObjective
 from daskml_core.solvers.in_memory import solve_in_memory
@@ -65,7 +65,19 @@ def sampled_newton(
         wanted = sample_size(objective.n_features, objective.n_outputs, itemsize, sample_bytes)
         sample: RowSample
         moments: SecondMoments
-        sample, moments = yield (sample_sweep(wanted, n_rows, seed, itemsize), Sweep(SECOND_MOMENTS))
+        asked: tuple[Sweep, ...] = (sample_sweep(wanted, n_rows, seed, itemsize), Sweep(SECOND_MOMENTS))
+        # Coefficients of an earlier fit may be good enough already: the gradient there rides along in the same read.
+        warm = bool(objective.unpack(theta)[0].any())
+        if warm:
+            asked += (Sweep(LINEAR_LOSS, objective.params([theta], 1)),)
+        sample, moments, *at_theta = yield asked
+        if warm:
+            here = lbfgs_state(
+                objective, theta, objective.finish(theta, at_theta[0], 0, 1), tol, np.ones(objective.size)
+            )
+            if here.converged:
+                yield here
+                return here
         block = Block(sample.X, sample.y, sample.weight, 0, 0)
         complete = len(sample.X) >= n_rows
         weight = float(len(sample.X) if sample.weight is None else sample.weight.sum())

@@ -1,0 +1,51 @@
+"""What holds for every linear model alike."""
+
+import dask.array as da
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+
+from daskml_core.linear_model import (
+    ElasticNet,
+    HuberRegressor,
+    Lasso,
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+    SGDClassifier,
+    SGDRegressor,
+)
+
+X = np.random.default_rng(0).normal(size=(300, 3))
+Y = (X[:, 0] + np.random.default_rng(1).logistic(size=300) > 0).astype(int)
+
+MODELS = [
+    LinearRegression(),
+    LinearRegression(solver="lbfgs"),
+    Ridge(),
+    Lasso(0.1),
+    ElasticNet(0.1),
+    LogisticRegression(),
+    PoissonRegressor(),
+    HuberRegressor(),
+    SGDClassifier(max_iter=5, tol=None),
+    SGDRegressor(max_iter=5, tol=None),
+]
+
+
+@pytest.fixture(params=MODELS, ids=str)
+def model(request):
+    return clone(request.param)
+
+
+def test_a_plan_leaves_no_trace(model):
+    data, before = da.from_array(X, chunks=(90, 2)), dict(vars(model))
+    model.plan(data, Y)
+    assert vars(model) == before
+    with pytest.raises(NotFittedError):
+        model.predict(data)
+    expected = model.fit(data, Y).predict(X)
+    model.plan(data[:, :2], Y)
+    np.testing.assert_array_equal(model.predict(X), expected)
