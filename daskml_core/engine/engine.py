@@ -180,22 +180,22 @@ class Engine:
 
     # -- the verbs -----------------------------------------------------------------------------------------------
 
-    def _handles(self, name: str) -> list[Any]:
-        """One handle a span, made when the data is first touched."""
-        spans = self._spans
-        if any(span.handle is None for span in spans):
-            pinned = [span for span in spans if span.resident]
-            streamed = [span for span in spans if not span.resident]
-            if pinned:
-                handles = self.executor.place(
-                    name, [s.recipe for s in pinned], [s.values for s in pinned], not self._checked
-                )
-                for span, handle in zip(pinned, handles, strict=True):
-                    span.handle = handle
-            if streamed:
-                for span, handle in zip(streamed, self.executor.stream([s.recipe for s in streamed]), strict=True):
-                    span.handle = handle
-        return [span.handle for span in spans]
+    def _touch(self, name: str, spans: Sequence[_Span]) -> int:
+        """Give a handle to the spans that have none yet; bytes that were pinned for it.
+
+        Only to those that are asked for: a fold that ends early must not read the rest of the data.
+        """
+        new = [span for span in spans if span.handle is None]
+        pinned = [span for span in new if span.resident]
+        streamed = [span for span in new if not span.resident]
+        if pinned:
+            handles = self.executor.place(name, [s.recipe for s in pinned], [s.values for s in pinned], True)
+            for span, handle in zip(pinned, handles, strict=True):
+                span.handle = handle
+        if streamed:
+            for span, handle in zip(streamed, self.executor.stream([s.recipe for s in streamed]), strict=True):
+                span.handle = handle
+        return sum(span.recipe.bytes for span in pinned)
 
     def sweep(self, *sweeps: Sweep) -> tuple[Any, ...]:
         """The combined partials of several kernels, in one read of the data."""
@@ -210,8 +210,8 @@ class Engine:
             tuple(sweep.combine for sweep in sweeps),
         )
         first = not self._checked
-        pinned_now = self.resident_bytes if first else 0
-        handles = self._handles(name)
+        pinned_now = self._touch(name, self._spans)
+        handles = [span.handle for span in self._spans]
         values: list[dict[Any, Any]] = [{} if span.resident else span.values for span in self._spans]
         checks = [first and not span.resident for span in self._spans]
         answer = self.executor.sweep(name, requests, handles, values, checks, int(setting("fan-in")))
@@ -226,8 +226,9 @@ class Engine:
         """The last carry of each chain."""
         start = time.perf_counter()
         name = fold.kernel.task_name(fold.params)
-        self._handles(name)
         span_of = {i: span for span in self._spans for i in range(span.lo, span.stop)}
+        asked = {span_of[i].lo: span_of[i] for order in fold.orders for i in order}
+        pinned_now = self._touch(name, [asked[lo] for lo in sorted(asked)])
         first = not self._checked
         chains = []
         for carry, order in zip(fold.carries, fold.orders, strict=True):
@@ -247,7 +248,7 @@ class Engine:
         rows = sum(self.blocks.lengths[i] for order in fold.orders for i in order)
         fraction = rows / max(1, self.blocks.n_rows)
         bytes_read = 0 if self._in_memory else sum(step.bytes_read for step in answers)
-        bytes_read += self.resident_bytes if first else 0
+        bytes_read += pinned_now if not self._in_memory else 0
         self._checked = self._checked or fraction >= 1.0
         self.costs.append(SweepCost(name, time.perf_counter() - start, bytes_read, fraction))
         return [step.carry for step in answers]
