@@ -53,7 +53,9 @@ def load_features(
     """
     if not is_lazy(X):
         refuse_no_numbers(X)
-        X = validate_data(estimator, X, reset=reset, accept_sparse=False, dtype=[np.float64, np.float32], **checks)
+        X = validate_data(
+            estimator, X, reset=reset, accept_sparse=False, dtype=[np.float64, np.float32, np.float16], **checks
+        )
         blocks = load(X, None, sample_weight, count_rows=count_rows)
     else:
         blocks = load(X, None, sample_weight, feature_dim=feature_dim, count_rows=count_rows)
@@ -94,7 +96,7 @@ class SweepEstimator(BaseEstimator):
         check_is_fitted(self)
         if not is_lazy(X):
             refuse_no_numbers(X)
-            return validate_data(self, X, reset=False, accept_sparse=False, dtype=[np.float64, np.float32])
+            return validate_data(self, X, reset=False, accept_sparse=False, dtype=[np.float64, np.float32, np.float16])
         column, names = as_blocked(X, feature_dim=self._feature_dim)
         require_same_features(self, column.trailing[0], names)
         return X

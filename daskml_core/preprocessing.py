@@ -33,7 +33,7 @@ class _Scaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         check_is_fitted(self)
         if not is_lazy(X):
             refuse_no_numbers(X)
-            X = validate_data(self, X, reset=False, accept_sparse=False, dtype=[np.float64, np.float32])
+            X = validate_data(self, X, reset=False, accept_sparse=False, dtype=[np.float64, np.float32, np.float16])
         column, names = as_blocked(X, feature_dim=self._feature_dim)
         d = column.trailing[0]
         require_same_features(self, d, names)

@@ -161,8 +161,11 @@ def test_features_in_another_order_are_refused(use):
 def test_small_dtypes_are_computed_in_float(dtype):
     small = (X > 0).astype(dtype)
     expected = Ridge().fit(small.astype("float64"), Y)
-    model = Ridge().fit(da.from_array(small, chunks=100), Y)
-    np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-6, atol=1e-9)
+    for data in (small, da.from_array(small, chunks=100)):
+        model = Ridge().fit(data, Y)
+        np.testing.assert_allclose(model.coef_, expected.coef_, rtol=1e-6, atol=1e-9)
+        computed = np.float32 if dtype in ("float16", "float32") else np.float64
+        assert StandardScaler().fit(data).transform(data).dtype == computed
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

@@ -1,7 +1,9 @@
 """What holds for every linear model alike."""
 
 import dask.array as da
+import dask.dataframe as dd
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -49,3 +51,20 @@ def test_a_plan_leaves_no_trace(model):
     expected = model.fit(data, Y).predict(X)
     model.plan(data[:, :2], Y)
     np.testing.assert_array_equal(model.predict(X), expected)
+
+
+def test_a_fit_leaves_the_attributes_that_are_promised(model):
+    table = dd.from_pandas(pd.DataFrame(X, columns=list("abc")), npartitions=4)
+    model.fit(table, Y)
+    assert np.size(model.coef_) == 3
+    assert np.size(model.intercept_) == 1
+    assert isinstance(model.n_iter_, int)
+    assert model.n_sweeps_ > 0
+    assert isinstance(model.converged_, bool)
+    assert model.n_features_in_ == 3
+    assert list(model.feature_names_in_) == ["a", "b", "c"]
+    assert hasattr(model, "classes_") == hasattr(model, "decision_function")
+    history = pd.DataFrame(model.history_)
+    assert {"loss", "grad_norm", "step", "seconds", "bytes_read"} <= set(history.columns)
+    assert np.isfinite(history["loss"].iloc[-1])
+    assert history["seconds"].is_monotonic_increasing

@@ -54,7 +54,7 @@ def _load(
     if not any(is_lazy(a) for a in (X, y)):
         refuse_no_numbers(X)
         refuse_masked(y, "y")
-        dtype = [np.float64, np.float32]
+        dtype = [np.float64, np.float32, np.float16]
         X, y = validate_data(estimator, X, y, reset=reset, accept_sparse=False, dtype=dtype, **checks)
         blocks = load(X, y, sample_weight, count_rows=count_rows)
     else:

@@ -365,7 +365,7 @@ class ElasticNet(_GramRegressor):
             w = minimise_quadratic(H, -q, np.full(d, l1), w, tol=0.0, max_iter=step, positive=bool(self.positive))
             passes += step
             self.dual_gap_ = elastic_net_gap(Q, q, yy, w, l1, l2, positive=bool(self.positive))
-            self.converged_ = self.dual_gap_ <= self.tol * max(yy, np.finfo(float).tiny) * 1e-2
+            self.converged_ = bool(self.dual_gap_ <= self.tol * max(yy, np.finfo(float).tiny) * 1e-2)
             if self.converged_ or passes >= self.max_iter:
                 break
         self.n_iter_ = passes
