@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -23,8 +24,10 @@ from daskml_core.solvers.bisecting_kmeans import (
     DRAWN_ROWS,
     BisectingState,
     Settings,
+    best_tree,
     bisecting_kmeans,
     first_state,
+    follow,
     tree_of,
 )
 from daskml_core.solvers.in_memory import Asks, answer_from
@@ -46,8 +49,11 @@ class BisectingKMeans(CentroidModel):
     ----------
     n_clusters : int, default=8
     init : {"auto", "k-means++", "random"} or callable, default="auto"
-        How the first two centres of each bisection are found, on sampled rows of the cluster: as in `KMeans`. A callable
-        is called as ``init(X_sample, 2, random_state)``.
+        How the first two centres of each bisection are found.
+
+        - "auto": as in the best of eight trees that are grown on a sample by "k-means++".
+        - "k-means++", "random": on sampled rows of the cluster.
+        - a callable is called as ``init(X_sample, 2, random_state)``, with sampled rows of the cluster.
     n_init : int, default=1
         Runs of each bisection from different first centres, in the same sweeps; the best is kept.
     init_size : int, optional
@@ -136,8 +142,10 @@ class BisectingKMeans(CentroidModel):
     def _settings(self, blocks: RowBlocks, seed: int) -> Settings:
         cosine, tol = self.metric == "cosine", float(self.tol)
 
-        def start(pool: Sampled, rng: np.random.Generator) -> Array:
-            return first_centers(self.init, pool, 2, rng, blocks, tol=tol, cosine=cosine)
+        init = "k-means++" if isinstance(self.init, str) and self.init == "auto" else self.init
+
+        def start(path: str, run: int, pool: Sampled, rng: np.random.Generator) -> Array:
+            return first_centers(init, pool, 2, rng, blocks, tol=tol, cosine=cosine)
 
         return Settings(
             int(self.n_clusters),
@@ -156,9 +164,15 @@ class BisectingKMeans(CentroidModel):
         drawn: RowSample = yield sample_sweep(rows, blocks.n_rows, settings.seed, blocks.dtype.itemsize)
         whole = len(drawn.X) == blocks.n_rows
         pool = as_sampled(drawn, cosine=settings.cosine)
+        block = Block(drawn.X, None, drawn.weight, 0, 0)
+        in_process = whole and drawn.X.size * (1 + math.log2(settings.n_clusters)) <= IN_PROCESS_WORK
+        if isinstance(self.init, str) and self.init == "auto" and settings.n_clusters > 1:
+            sampled = first_state(pool, len(drawn.X), whole=True)
+            tree = best_tree(sampled, replace(settings, n_init=1), block)
+            settings = replace(settings, start=follow(tree, settings.start))
         solver = bisecting_kmeans(first_state(pool, blocks.n_rows, whole=whole), settings)
-        if whole and drawn.X.size * (1 + math.log2(settings.n_clusters)) <= IN_PROCESS_WORK:
-            return (yield from answer_from(solver, Block(drawn.X, None, drawn.weight, 0, 0)))
+        if in_process:
+            return (yield from answer_from(solver, block))
         return (yield from solver)
 
     def _sample_rows(self, blocks: RowBlocks) -> int:

@@ -31,7 +31,7 @@ from daskml_core.kernels.bisecting import (
     leaf_draw_sweep,
     leaf_of_rows,
 )
-from daskml_core.solvers.in_memory import Asks
+from daskml_core.solvers.in_memory import Asks, solve_in_memory
 from daskml_core.solvers.kmeans_seeding import Sampled
 from daskml_core.sweep import Array, Block
 
@@ -41,8 +41,12 @@ ENOUGH_ROWS = 200
 DRAWN_ROWS = 1000
 """Rows drawn then, which last for its halves too."""
 
-Start = Callable[[Sampled, np.random.Generator], Array]
-"""First centres (2, d) of a split, from rows of the cluster."""
+TREES = 8
+"""Trees grown on a sample, of which the best is the start for the data. A split as good as can be makes the tree worse as
+often as better; what helps is to compare whole trees."""
+
+Start = Callable[[str, int, Sampled, np.random.Generator], Array]
+"""First centres (2, d) of a split: for a path, the number of the run, rows of the cluster, random numbers."""
 
 
 @dataclass(frozen=True)
@@ -127,8 +131,13 @@ class BisectingState:
             "n_iter": self.n_iter,
             "clusters": len(self.leaves),
             "splits_known": sum(node.split is not None for node in self.nodes.values()),
-            "inertia": sum(self.nodes[path].inertia for path in self.leaves),
+            "inertia": self.inertia,
         }
+
+    @property
+    def inertia(self) -> float:
+        """Of the tree as far as it is decided."""
+        return float(sum(self.nodes[path].inertia for path in self.leaves))
 
     @property
     def inner(self) -> list[Node]:
@@ -168,6 +177,31 @@ def bisecting_kmeans(state: BisectingState, settings: Settings) -> Asks:
         _take_halves(nodes, asked, halves, settings)
         _take_draws(nodes, to_draw, draws, settings)
         state = replace(state, nodes=nodes, n_iter=state.n_iter + 1)
+
+
+def best_tree(state: BisectingState, settings: Settings, block: Block) -> BisectingState:
+    """The best of `TREES` trees of rows in memory, by its inertia."""
+    best: BisectingState | None = None
+    for number in range(TREES):
+        tree: BisectingState = solve_in_memory(
+            bisecting_kmeans(state, replace(settings, seed=settings.seed + number)), block
+        )
+        if best is None or tree.inertia < best.inertia:
+            best = tree
+    assert best is not None
+    return best
+
+
+def follow(tree: BisectingState, otherwise: Start) -> Start:
+    """First centres that are those of a tree of sampled rows, where it has the cluster."""
+
+    def start(path: str, run: int, pool: Sampled, rng: np.random.Generator) -> Array:
+        node = tree.nodes.get(path)
+        if run == 0 and node is not None and node.split is not None and node.split.means is not None:
+            return node.split.means
+        return otherwise(path, run, pool, rng)
+
+    return start
 
 
 # -- which clusters are split ------------------------------------------------------------------------------------------
@@ -245,7 +279,7 @@ def _first_runs(path: str, node: Node, settings: Settings) -> tuple[Run, ...]:
     pairs = []
     for run in range(settings.n_init):
         rng = np.random.default_rng([settings.seed, run, _number(path)])
-        pairs.append(np.ascontiguousarray(settings.start(node.pool, rng), dtype=X.dtype))
+        pairs.append(np.ascontiguousarray(settings.start(path, run, node.pool, rng), dtype=X.dtype))
     return tuple(Run(pair) for pair in pairs)
 
 
