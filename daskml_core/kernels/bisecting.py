@@ -12,7 +12,9 @@ row on the border falls on the same side whoever asks: the sweeps, the sample, `
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numba
@@ -254,19 +256,19 @@ def draw_from_leaves(block: Block, params: LeafDrawParams) -> tuple[LeafDraw, ..
     return tuple(drawn)
 
 
-class SmallestKeys(NamedTuple):
+def smallest_keys(n: int) -> Callable[[Any, Any], Any]:
     """Combines draws into the ``n`` rows a leaf with the smallest keys."""
+    return functools.partial(_join_draws, n)
 
-    n: int
 
-    def __call__(self, a: tuple[LeafDraw, ...], b: tuple[LeafDraw, ...]) -> tuple[LeafDraw, ...]:
-        return tuple(self._join(p, q) for p, q in zip(a, b, strict=True))
-
-    def _join(self, a: LeafDraw, b: LeafDraw) -> LeafDraw:
-        keys = np.concatenate([a.keys, b.keys])
-        order = np.argsort(keys, kind="stable")[: self.n]
-        weight = None if a.weight is None or b.weight is None else np.concatenate([a.weight, b.weight])[order]
-        return LeafDraw(keys[order], np.concatenate([a.X, b.X])[order], weight)
+def _join_draws(n: int, a: tuple[LeafDraw, ...], b: tuple[LeafDraw, ...]) -> tuple[LeafDraw, ...]:
+    joined = []
+    for p, q in zip(a, b, strict=True):
+        keys = np.concatenate([p.keys, q.keys])
+        order = np.argsort(keys, kind="stable")[:n]
+        weight = None if p.weight is None or q.weight is None else np.concatenate([p.weight, q.weight])[order]
+        joined.append(LeafDraw(keys[order], np.concatenate([p.X, q.X])[order], weight))
+    return tuple(joined)
 
 
 def _tree_bytes(n_features: int, tree: Tree) -> int:
@@ -295,4 +297,4 @@ def halves_sweep(params: HalvesParams) -> Sweep:
 
 def leaf_draw_sweep(params: LeafDrawParams) -> Sweep:
     """The sweep that draws rows from some leaves."""
-    return Sweep(DRAW_FROM_LEAVES, params, SmallestKeys(params.n))
+    return Sweep(DRAW_FROM_LEAVES, params, smallest_keys(params.n))
