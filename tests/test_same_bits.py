@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
-from daskml_core.cluster import KMeans
+from daskml_core.cluster import BisectingKMeans, KMeans
 from daskml_core.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 from tests.problems import two_classes
 
@@ -23,6 +23,7 @@ MODELS = {
     "sgd chains": lambda: SGDClassifier(loss="log_loss", max_iter=3, tol=None, n_chains=3, averages_per_epoch=2),
     "gram": lambda: LinearRegression(),
     "k-means": lambda: KMeans(7, init_size=500, tol=1e-3, n_init=2),
+    "bisecting": lambda: BisectingKMeans(7, init_size=500, tol=1e-3),
     "k-means||": lambda: KMeans(7, init="k-means||", tol=1e-3),
 }
 

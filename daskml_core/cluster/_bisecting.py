@@ -18,7 +18,15 @@ from daskml_core.data.blocks import RowBlocks
 from daskml_core.engine import Plan
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import load_features, sample_budget
-from daskml_core.kernels.bisecting import DRAW_FROM_LEAVES, HALVES, LEAF_OF_ROWS, HalvesParams, LeafDrawParams, Tree
+from daskml_core.kernels.bisecting import (
+    DRAW_FROM_LEAVES,
+    HALVES,
+    LEAF_OF_ROWS,
+    HalvesParams,
+    LeafDrawParams,
+    Tree,
+    refuse_zero_sweep,
+)
 from daskml_core.kernels.sample import DRAW_ROWS, RowSample, SampleParams, sample_sweep
 from daskml_core.solvers.bisecting_kmeans import (
     DRAWN_ROWS,
@@ -136,7 +144,7 @@ class BisectingKMeans(CentroidModel):
             raise ValueError(f"init_size={self.init_size} must be at least 2: a bisection needs two centres.")
         if self.bisecting_strategy not in STRATEGIES:
             raise ValueError(f"bisecting_strategy must be one of {list(STRATEGIES)}, got {self.bisecting_strategy!r}.")
-        if not callable(self.init) and self.init not in INITS:
+        if not callable(self.init) and not (isinstance(self.init, str) and self.init in INITS):
             raise ValueError(f"init must be one of {list(INITS)} or a callable, got {self.init!r}.")
 
     def _settings(self, blocks: RowBlocks, seed: int) -> Settings:
@@ -163,6 +171,8 @@ class BisectingKMeans(CentroidModel):
         rows = self._sample_rows(blocks)
         drawn: RowSample = yield sample_sweep(rows, blocks.n_rows, settings.seed, blocks.dtype.itemsize)
         whole = len(drawn.X) == blocks.n_rows
+        if settings.cosine and not drawn.X.any(axis=1).all():
+            yield refuse_zero_sweep(blocks.n_features, blocks.dtype)  # names the row, where the sample cannot
         pool = as_sampled(drawn, cosine=settings.cosine)
         block = Block(drawn.X, None, drawn.weight, 0, 0)
         in_process = whole and drawn.X.size * (1 + math.log2(settings.n_clusters)) <= IN_PROCESS_WORK

@@ -295,6 +295,13 @@ def halves_sweep(params: HalvesParams) -> Sweep:
     return Sweep(HALVES, params, merge_halves)
 
 
+def refuse_zero_sweep(n_features: int, dtype: Any) -> Sweep:
+    """The sweep that finds the row without a direction, and raises."""
+    nothing = np.zeros((0, 2, n_features), dtype=dtype)
+    tree = Tree(np.zeros((0, 2), dtype=np.int64), nothing, cosine=True)
+    return halves_sweep(HalvesParams(tree, np.zeros(2, dtype=np.int64), nothing))
+
+
 def leaf_draw_sweep(params: LeafDrawParams) -> Sweep:
     """The sweep that draws rows from some leaves."""
     return Sweep(DRAW_FROM_LEAVES, params, smallest_keys(params.n))

@@ -98,6 +98,8 @@ class Node:
     """Whether the pool holds all rows that count."""
     drawn: bool = False
     """Whether the pool was drawn for this cluster alone."""
+    inseparable: bool = False
+    """Whether a split of the cluster above found no two different rows."""
     runs: tuple[Run, ...] = ()
     split: Run | None = None
 
@@ -109,7 +111,7 @@ class Node:
     @property
     def atomic(self) -> bool:
         """Whether all of its rows that count are the same one."""
-        return self.rows < 2 or self.weight <= 0 or self.inertia <= 0
+        return self.inseparable or self.rows < 2 or self.weight <= 0 or self.inertia <= 0
 
 
 Nodes = dict[str, Node]
@@ -160,9 +162,9 @@ def bisecting_kmeans(state: BisectingState, settings: Settings) -> Asks:
     numbers, means and inertias are known exactly without another sweep.
     """
     while True:
-        yield state
         nodes, leaves, stuck = _grow(state.nodes, settings)
         state = replace(state, nodes=nodes, leaves=leaves)
+        yield state
         if stuck is None:
             return state
         state = _begin(state, _candidates(nodes, stuck, settings), settings)
@@ -273,7 +275,8 @@ def _first_runs(path: str, node: Node, settings: Settings) -> tuple[Run, ...]:
     if settings.n_clusters == 1:
         mean = X.mean(axis=0, dtype=np.float64) if len(X) else np.zeros(X.shape[1])
         return (Run(_tidy(np.stack([mean, mean]), X.dtype, settings.cosine)),)
-    if len(X) < 2:
+    if not len(X) or (X == X[0]).all():
+        # A row twice: all of the cluster's rows are the same if, and only if, none is farther than nothing from it.
         row = X[0] if len(X) else node.center.astype(X.dtype)
         return (Run(np.stack([row, row])),)
     pairs = []
@@ -374,7 +377,8 @@ def _step(run: Run, a: Halves, settings: Settings) -> Run:
     sums, weight = a.sums, a.weight
     n_iter = run.n_iter + 1
     empty = np.flatnonzero(weight <= 0)
-    if len(empty) == 1 and a.far_distance > 0 and n_iter < settings.max_iter:
+    # No side that has rows ever loses them all, but for rounding: only the first centres may need this.
+    if len(empty) == 1 and a.far_distance > 0 and n_iter < min(3, settings.max_iter):
         sums, weight = sums.copy(), weight.copy()
         sums[1 - empty[0]] -= a.far_weight * a.far_X
         weight[1 - empty[0]] -= a.far_weight
@@ -389,6 +393,9 @@ def _step(run: Run, a: Halves, settings: Settings) -> Run:
     total = float(a.weight.sum())
     middle = np.tile(a.sums.sum(axis=0) / total, (2, 1)) if total > 0 else old
     variance = float(_about(a, old, middle).sum()) / total / len(middle[0]) if total > 0 else 0.0
+    if (weight <= 0).any():  # the rows are all the same: so is their centre, to the bit, where it is one of them
+        new = old if a.far_distance <= 0 else new
+        return Run(old, n_iter, True, True, new, a.rows, a.weight, _about(a, old, new))
     converged = np.array_equal(new, old) or moved <= settings.tol * variance
     if not converged and n_iter < settings.max_iter:
         return Run(new, n_iter)
@@ -416,6 +423,7 @@ def _divide(nodes: Nodes, path: str, settings: Settings) -> None:
             float(best.inertia[side]),
             pool,
             node.whole,
+            inseparable=bool((best.weight <= 0).any()),
         )
     none = Sampled(X[:0], None if weight is None else weight[:0])
     nodes[path] = replace(node, split=best, runs=(), pool=none)
