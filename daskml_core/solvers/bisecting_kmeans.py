@@ -275,7 +275,7 @@ def _first_runs(path: str, node: Node, settings: Settings) -> tuple[Run, ...]:
     if settings.n_clusters == 1:
         mean = X.mean(axis=0, dtype=np.float64) if len(X) else np.zeros(X.shape[1])
         return (Run(_tidy(np.stack([mean, mean]), X.dtype, settings.cosine)),)
-    if not len(X) or (X == X[0]).all():
+    if not len(X) or np.array_equal(X, np.broadcast_to(X[0], X.shape)):
         # A row twice: all of the cluster's rows are the same if, and only if, none is farther than nothing from it.
         row = X[0] if len(X) else node.center.astype(X.dtype)
         return (Run(np.stack([row, row])),)
