@@ -1,6 +1,7 @@
 """From a zarr store to fitted models, under a memory limit smaller than the data.
 
-Trains the same logistic regression four ways, prints one table, and writes predictions to zarr. The store is written
+Trains the same logistic regression four ways, prints one table, and writes predictions to zarr; then paints a picture in 64
+colours by k-means. The store is written
 once to ``./data``; a directory may be given instead: ``python examples/quickstart.py /scratch/flights``.
 """
 
@@ -145,6 +146,14 @@ def main(directory: Path) -> None:
     out = directory / "late_probability.zarr"
     best.predict_proba(scaler.transform(X))[:, 1].rechunk(store["late"].chunks).to_zarr(str(out), overwrite=True)
     console.print(f"Probabilities of all {X.shape[0]:,} flights written to {out}.")
+
+    import colours
+
+    clusters, picture = colours.quantise(directory)
+    console.print(
+        f"K-means: {clusters.cluster_sizes_.sum():,} pixels of a picture in {len(clusters.cluster_centers_)} colours, "
+        f"{clusters.n_sweeps_:g} sweeps; before and after in {picture}."
+    )
 
 
 if __name__ == "__main__":

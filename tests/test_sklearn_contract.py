@@ -3,7 +3,7 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from daskml_core.cluster import KMeans, MiniBatchKMeans
+from daskml_core.cluster import BisectingKMeans, KMeans, MiniBatchKMeans
 from daskml_core.linear_model import (
     ElasticNet,
     HuberRegressor,
@@ -37,6 +37,8 @@ ESTIMATORS = [
     KMeans(n_clusters=3, init="k-means||"),
     KMeans(n_clusters=3, init="random", n_init=2),
     MiniBatchKMeans(n_clusters=3, batch_size=50),
+    BisectingKMeans(n_clusters=3),
+    BisectingKMeans(n_clusters=3, init="random", bisecting_strategy="largest_cluster"),
     StandardScaler(),
     MinMaxScaler(),
 ]
@@ -48,8 +50,8 @@ def expected_failures(estimator):
         # scikit-learn's own SGD is exempt for the same reason.
         reason = "one update with weight 2 is not two updates: SGD is ordered"
         return {"check_sample_weight_equivalence_on_dense_data": reason}
-    if isinstance(estimator, KMeans | MiniBatchKMeans):
-        # As scikit-learn's own KMeans; from given centres the equivalence holds, and is tested.
+    if isinstance(estimator, KMeans | MiniBatchKMeans | BisectingKMeans):
+        # As scikit-learn's own; from given centres the equivalence holds, and is tested.
         reason = "first centres are drawn at random: other rows are drawn where rows are repeated"
         return {"check_sample_weight_equivalence_on_dense_data": reason}
     return {}
