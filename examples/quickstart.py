@@ -1,8 +1,8 @@
 """From a zarr store to fitted models, under a memory limit smaller than the data.
 
-Trains the same logistic regression four ways, prints one table, and writes predictions to zarr; then paints a picture in 64
-colours by k-means. The store is written
-once to ``./data``; a directory may be given instead: ``python examples/quickstart.py /scratch/flights``.
+Trains the same logistic regression four ways, prints one table, and writes predictions to zarr; then paints a picture in
+64 colours by k-means. The stores are written once to ``./data``; a directory may be given instead:
+``python examples/quickstart.py /scratch/flights``.
 """
 
 from __future__ import annotations

@@ -9,11 +9,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
-<<<<<<< HEAD
-from daskml_core.cluster import KMeans, MiniBatchKMeans
-=======
-from daskml_core.cluster import BisectingKMeans, KMeans
->>>>>>> cluster-metrics
+from daskml_core.cluster import BisectingKMeans, KMeans, MiniBatchKMeans
 from daskml_core.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 from tests.problems import two_classes
 
@@ -27,11 +23,8 @@ MODELS = {
     "sgd chains": lambda: SGDClassifier(loss="log_loss", max_iter=3, tol=None, n_chains=3, averages_per_epoch=2),
     "gram": lambda: LinearRegression(),
     "k-means": lambda: KMeans(7, init_size=500, tol=1e-3, n_init=2),
-<<<<<<< HEAD
     "mini-batch": lambda: MiniBatchKMeans(7, init_size=500, max_iter=3),
-=======
     "bisecting": lambda: BisectingKMeans(7, init_size=500, tol=1e-3),
->>>>>>> cluster-metrics
     "k-means||": lambda: KMeans(7, init="k-means||", tol=1e-3),
 }
 

@@ -189,7 +189,8 @@ class Engine:
         pinned = [span for span in new if span.resident]
         streamed = [span for span in new if not span.resident]
         if pinned:
-            handles = self.executor.place(name, [s.recipe for s in pinned], [s.values for s in pinned], True)
+            recipes, values = [s.recipe for s in pinned], [s.values for s in pinned]
+            handles = self.executor.place(name, recipes, values, not self._checked)
             for span, handle in zip(pinned, handles, strict=True):
                 span.handle = handle
         if streamed:
