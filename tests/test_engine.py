@@ -206,9 +206,8 @@ def test_persisted_data_is_used_where_it_lies():
         assert model.score(persisted, y) == expected.score(held, y)
         scaled = StandardScaler().fit(persisted).transform(persisted)
         again = LogisticRegression(solver="newton").fit(scaled, y)
-        reference = LogisticRegression(solver="newton").fit(StandardScaler().fit(held).transform(held), y)
-        np.testing.assert_allclose(again.coef_, reference.coef_, rtol=1e-6)
-        assert again.score(scaled, y) == reference.score(StandardScaler().fit(held).transform(held), y)
+        alone = LogisticRegression(solver="newton").fit(StandardScaler().fit_transform(held), y)
+        np.testing.assert_allclose(again.coef_, alone.coef_, rtol=1e-8)
         X_train, _, y_train, _ = train_test_split(persisted, da.from_array(y, chunks=300).persist())
         assert LogisticRegression(solver="newton").fit(X_train, y_train).converged_
 
