@@ -5,7 +5,16 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ["agreement", "fit_logistic", "sweep_cost", "memory", "sgd", "kmeans_quality", "kmeans_speed"]
+NAMES = [
+    "agreement",
+    "fit_logistic",
+    "sweep_cost",
+    "memory",
+    "sgd",
+    "kmeans_quality",
+    "kmeans_speed",
+    "cluster_metrics",
+]
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or NAMES:

@@ -252,6 +252,15 @@ def test_rows_of_weight_zero_do_not_count():
         assert model.inertia_ == pytest.approx(expected)
 
 
+def test_a_sample_without_rows_that_count_is_drawn_anew():
+    X, weight = blobs(), np.zeros(3000)
+    weight[[5, 6, 2999]] = 1
+    for init in ("auto", "k-means++", "random"):
+        model = BisectingKMeans(3, init=init, init_size=40).fit(lazy(X), sample_weight=weight)
+        assert model.inertia_ == 0
+        np.testing.assert_array_equal(np.sort(model.cluster_centers_, axis=0), np.sort(X[weight > 0], axis=0))
+
+
 def test_sorted_rows_empty_blocks_and_column_chunks_change_little():
     X = blobs()
     X = X[np.argsort(X[:, 0])]

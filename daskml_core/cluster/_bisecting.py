@@ -30,6 +30,7 @@ from daskml_core.kernels.bisecting import (
 from daskml_core.kernels.sample import DRAW_ROWS, RowSample, SampleParams, sample_sweep
 from daskml_core.solvers.bisecting_kmeans import (
     DRAWN_ROWS,
+    ENOUGH_ROWS,
     BisectingState,
     Settings,
     best_tree,
@@ -59,7 +60,7 @@ class BisectingKMeans(CentroidModel):
     init : {"auto", "k-means++", "random"} or callable, default="auto"
         How the first two centres of each bisection are found.
 
-        - "auto": as in the best of eight trees that are grown on a sample by "k-means++".
+        - "auto": as in the best of eight trees (fewer beyond 100 clusters) that are grown on a sample by "k-means++".
         - "k-means++", "random": on sampled rows of the cluster.
         - a callable is called as ``init(X_sample, 2, random_state)``, with sampled rows of the cluster.
     n_init : int, default=1
@@ -176,7 +177,8 @@ class BisectingKMeans(CentroidModel):
         pool = as_sampled(drawn, cosine=settings.cosine)
         block = Block(drawn.X, None, drawn.weight, 0, 0)
         in_process = whole and drawn.X.size * (1 + math.log2(settings.n_clusters)) <= IN_PROCESS_WORK
-        if isinstance(self.init, str) and self.init == "auto" and settings.n_clusters > 1:
+        enough = whole or len(pool.X) >= ENOUGH_ROWS
+        if isinstance(self.init, str) and self.init == "auto" and enough and settings.n_clusters > 1:
             sampled = first_state(pool, len(drawn.X), whole=True)
             tree = best_tree(sampled, replace(settings, n_init=1), block)
             settings = replace(settings, start=follow(tree, settings.start))

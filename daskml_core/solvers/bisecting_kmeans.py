@@ -45,6 +45,10 @@ TREES = 8
 """Trees grown on a sample, of which the best is the start for the data. A split as good as can be makes the tree worse as
 often as better; what helps is to compare whole trees."""
 
+TREE_CLUSTERS = 800
+"""Clusters in all of these trees together, but for two trees at least: the more splits a tree has, the less do their
+fortunes differ in sum."""
+
 Start = Callable[[str, int, Sampled, np.random.Generator], Array]
 """First centres (2, d) of a split: for a path, the number of the run, rows of the cluster, random numbers."""
 
@@ -182,9 +186,9 @@ def bisecting_kmeans(state: BisectingState, settings: Settings) -> Asks:
 
 
 def best_tree(state: BisectingState, settings: Settings, block: Block) -> BisectingState:
-    """The best of `TREES` trees of rows in memory, by its inertia."""
+    """The best of up to `TREES` trees of rows in memory, by its inertia."""
     best: BisectingState | None = None
-    for number in range(TREES):
+    for number in range(max(2, min(TREES, TREE_CLUSTERS // settings.n_clusters))):
         tree: BisectingState = solve_in_memory(
             bisecting_kmeans(state, replace(settings, seed=settings.seed + number)), block
         )
