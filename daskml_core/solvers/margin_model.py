@@ -1,0 +1,338 @@
+"""Hinge and epsilon-insensitive machines: exact models of the rows near the margin, a few sweeps, a duality gap in each.
+
+A sweep at theta gives the exact objective, every row within a band of its kink, and for all other rows the sums that make
+a cutting plane of their losses. The objective with those rows replaced by their plane is solved in memory by an
+interior-point method: it is exact as long as no row outside of the band crosses its kink. What the step makes cross is
+foreseen by the sample, whose rows enter as ``weight (max(0, m) - plane)``, which is zero at theta. The duals of the step
+(c for active rows beyond the band, the interior point's in it) are feasible once their balance is restored, so that each
+sweep ends with a lower bound of the optimum, and the fit with a duality gap.
+
+Measured on 4M x 50 to a relative gap of 1e-4: 3-4 sweeps, the sample's included. Newton's method on a smoothed hinge
+needed about as many at large n, and did not converge for separable rows or C = 1e5; the cutting planes alone (OCAS,
+Franc and Sonnenburg 2009) need tens to hundreds of sweeps; dual coordinate descent needs an epoch in order for each digit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from daskml_core.kernels.linear import OneAgainstRest
+from daskml_core.kernels.margin import (
+    MARGIN_ROWS,
+    BandRows,
+    MarginParams,
+    MarginPartial,
+    merge_margins,
+    sides_of,
+)
+from daskml_core.kernels.sample import RowSample
+from daskml_core.solvers.in_memory import Asks
+from daskml_core.solvers.interior_point import Optimum, Sides, interior_point
+from daskml_core.sweep import Array, Sweep
+
+LENGTHS = 0.5 ** np.arange(1, 11)
+"""Parts of a failed step that are tried in one sweep."""
+
+
+@dataclass(frozen=True)
+class MarginProblem:
+    """``1/2 |w|^2 + C sum_i c_i loss_i``, and the intercept's part.
+
+    ``intercept`` is ``None`` without one, 0 for one that is not penalised, or the constant feature's value whose
+    coefficient is penalised like all others (liblinear's ``intercept_scaling``).
+    """
+
+    n_features: int
+    n_rows: int
+    C: float
+    epsilon: float | None = None
+    intercept: float | None = 0.0
+    classes: OneAgainstRest | None = None
+    capacity: int = 100_000
+
+    @property
+    def size(self) -> int:
+        return self.n_features + (self.intercept is not None)
+
+    @property
+    def constant(self) -> float:
+        """The constant feature's value."""
+        return self.intercept or 1.0
+
+    @property
+    def balanced(self) -> bool:
+        """Whether dual solutions must balance: an intercept that nothing penalises."""
+        return self.intercept == 0.0
+
+    @property
+    def ridge(self) -> Array:
+        ridge = np.ones(self.size)
+        if self.balanced:
+            ridge[-1] = 0.0
+        return ridge
+
+    def split(self, theta: Array) -> tuple[Array, float]:
+        """Coefficients (d,) and intercept."""
+        d = self.n_features
+        return theta[:d], 0.0 if self.intercept is None else float(theta[d]) * self.constant
+
+    def design(self, X: Array) -> Array:
+        """Rows with the constant feature, float64."""
+        A = np.empty((len(X), self.size))
+        A[:, : self.n_features] = X
+        if self.intercept is not None:
+            A[:, -1] = self.constant
+        return A
+
+    def params(self, thetas: list[Array], band: float) -> MarginParams:
+        """Kernel parameters for several points at once."""
+        parts = [self.split(theta) for theta in thetas]
+        classes = self.classes
+        if classes is not None:
+            classes = OneAgainstRest(*(np.repeat(a, len(thetas)) for a in classes))
+        W = np.column_stack([w for w, _ in parts])
+        b = np.array([b for _, b in parts])
+        return MarginParams(W, b, self.epsilon, np.full(len(parts), band), self.capacity, classes)
+
+    def targets(self, sample: RowSample) -> tuple[Array, Array]:
+        """Targets (or labels -1 and 1) and costs of sampled rows."""
+        assert sample.y is not None
+        y = np.asarray(sample.y, dtype=np.float64)
+        cost = np.ones(len(y)) if sample.weight is None else sample.weight
+        if self.classes is not None:
+            return self.classes.of_model(0, y, cost)
+        return (2 * y - 1 if self.epsilon is None else y), cost
+
+    def regulariser(self, theta: Array) -> float:
+        return 0.5 * float(self.ridge @ theta**2)
+
+
+class Dual(NamedTuple):
+    """Sums over dual variables by the sign of the side, (2,) and (2, p): what a lower bound is made of."""
+
+    offset: Array
+    count: Array
+    slope: Array
+
+    def bound(self, problem: MarginProblem) -> float:
+        """The dual objective, balanced by shrinking the variables of the heavier sign."""
+        scale = np.ones(2)
+        if problem.balanced:
+            lighter = self.count.min()
+            scale = np.divide(lighter, self.count, out=np.ones(2), where=self.count > 0)
+        direction = scale[0] * self.slope[0] - scale[1] * self.slope[1]
+        free = problem.ridge == 0
+        return float(scale @ self.offset) - 0.5 * float(direction[~free] @ direction[~free])
+
+
+def dual_of(problem: MarginProblem, A: Array, y: Array, alpha: Array) -> Dual:
+    """Sums over rows with dual variables alpha (K, rows)."""
+    sign, offset = sides_of(y, problem.epsilon)
+    parts = [np.where(sign > 0, alpha, 0.0), np.where(sign < 0, alpha, 0.0)]
+    return Dual(
+        np.array([(part * offset).sum() for part in parts]),
+        np.array([part.sum() for part in parts]),
+        np.stack([part.sum(axis=0) @ A for part in parts]),
+    )
+
+
+@dataclass(frozen=True)
+class MarginState:
+    """All that the solver knows at the head of its loop."""
+
+    theta: Array
+    """The best point."""
+    value: float
+    """Its objective, exact."""
+    bound: float
+    """The largest lower bound of all sweeps."""
+    sample: RowSample
+    target: Array
+    """Where the last model has its minimum."""
+    reach: float = np.inf
+    """How far the sample's predictions may move in the next step: rows farther from their kinks are left out."""
+    n_band: int = 0
+    n_iter: int = 0
+    step: float = 0.0
+    converged: bool = False
+    stalled: bool = False
+
+    @property
+    def gap(self) -> float:
+        """Relative duality gap."""
+        return relative_gap(self.value, self.bound)
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "n_iter": self.n_iter,
+            "loss": self.value,
+            "bound": self.bound,
+            "gap": self.gap,
+            "band_rows": self.n_band,
+            "step": self.step,
+        }
+
+
+def relative_gap(value: float, bound: float) -> float:
+    """``(value - bound) / value``; a model without any loss has none."""
+    return max(value - bound, 0.0) / value if value > 0 else 0.0
+
+
+def margin_model(
+    problem: MarginProblem,
+    sample_sweep: Sweep | None = None,
+    state: MarginState | None = None,
+    *,
+    tol: float = 1e-4,
+    max_iter: int = 100,
+) -> Asks:
+    """Minimise a margin problem to a relative duality gap of ``tol``; 1 sweep for the sample, then one an iteration.
+
+    Data no larger than the sample is solved in that one sweep, to a gap of 1e-8 or what rounding allows.
+    """
+    if state is None:
+        sample: RowSample = yield sample_sweep
+        if len(sample.X) >= problem.n_rows:
+            state = _solve_all(problem, sample, tol)
+            yield state
+            return state
+        start = _solve_sample(problem, sample, tol)
+        state = MarginState(np.zeros(problem.size), np.inf, -np.inf, sample, start)
+        state = yield from _advance(problem, state, tol)
+    while True:
+        assert state is not None
+        yield state
+        if state.converged or state.stalled or state.n_iter >= max_iter:
+            return state
+        state = yield from _advance(problem, state, tol)
+
+
+def _cost(problem: MarginProblem, cost: Array) -> tuple[Array, Array]:
+    """Costs that count, and their mask."""
+    keep = cost > 0
+    return problem.C * cost[keep], keep
+
+
+def _solve(problem: MarginProblem, A: Array, y: Array, cost: Array, shift: Array, theta: Array, tol: float) -> Optimum:
+    sign, offset = sides_of(y, problem.epsilon)
+    return interior_point(Sides(A, sign, offset, cost), problem.ridge, shift, theta, tol=tol)
+
+
+def _solve_all(problem: MarginProblem, sample: RowSample, tol: float) -> MarginState:
+    """Rows that are all in memory."""
+    y, cost = problem.targets(sample)
+    cost, keep = _cost(problem, cost)
+    A, y = problem.design(sample.X[keep]), y[keep]
+    optimum = _solve(problem, A, y, cost, np.zeros(problem.size), np.zeros(problem.size), min(tol * 1e-2, 1e-9))
+    theta = optimum.theta
+    sign, offset = sides_of(y, problem.epsilon)
+    value = problem.regulariser(theta) + float((cost * np.maximum(offset - sign * (A @ theta), 0.0)).sum())
+    bound = dual_of(problem, A, y, optimum.alpha).bound(problem)
+    # Losses below rounding of the predictions are none.
+    if value <= 1e-13 * float(cost.sum()) * max(1.0, float(np.abs(offset).max(initial=0.0))):
+        bound = value
+    state = MarginState(theta, value, bound, sample, theta, n_band=len(y), n_iter=1)
+    return replace(state, converged=state.gap <= tol, stalled=state.gap > tol)
+
+
+def _solve_sample(problem: MarginProblem, sample: RowSample, tol: float) -> Array:
+    y, cost = problem.targets(sample)
+    cost, keep = _cost(problem, cost)
+    if not keep.any():
+        return np.zeros(problem.size)
+    cost = cost * (problem.n_rows / len(sample.X))
+    A = problem.design(sample.X[keep])
+    return _solve(problem, A, y[keep], cost, np.zeros(problem.size), np.zeros(problem.size), 1e-5).theta
+
+
+def _excess(y: Array, z: Array, epsilon: float | None) -> Array:
+    """Distances m of rows from their nearest kink, unsigned."""
+    if epsilon is None:
+        return np.abs(1 - y * z)
+    return np.minimum(np.abs(y - z - epsilon), np.abs(y - z + epsilon))
+
+
+def _band(problem: MarginProblem, sample: RowSample, theta: Array) -> float:
+    """Half width of a band that holds three quarters of the capacity, by the sample's count."""
+    w, b = problem.split(theta)
+    y, cost = problem.targets(sample)
+    m = np.sort(_excess(y, sample.X @ w + b, problem.epsilon)[cost > 0])
+    share = 0.75 * problem.capacity / problem.n_rows
+    place = int(share * len(m))
+    return float(m[min(place, len(m) - 1)]) if len(m) else 0.0
+
+
+def _advance(problem: MarginProblem, state: MarginState, tol: float) -> Asks:
+    """One sweep at the last model's minimum, and the next model's; a line search where the objective did not fall."""
+    point = state.target
+    value, band, partial = yield from _look(problem, point, state.sample)
+    if value >= state.value and state.gap > tol:
+        thetas = [state.theta + t * (point - state.theta) for t in LENGTHS]
+        several: MarginPartial = yield Sweep(MARGIN_ROWS, problem.params(thetas, -1.0), merge_margins)
+        values = [problem.regulariser(t) + problem.C * float(v) for t, v in zip(thetas, several.loss, strict=True)]
+        best = int(np.argmin(values))
+        if values[best] >= state.value:
+            return replace(state, stalled=True, n_iter=state.n_iter + 1)
+        point = thetas[best]
+        value, band, partial = yield from _look(problem, point, state.sample)
+    moved = float(np.abs(point - state.theta).max())
+    if value < state.value:
+        state = replace(state, theta=point, value=value, step=moved)
+    target, bound, reach = _model(problem, state, point, band, partial, tol)
+    bound = max(bound, state.bound)
+    state = replace(
+        state, target=target, bound=bound, reach=reach, n_band=len(partial.rows[0].y), n_iter=state.n_iter + 1
+    )
+    return replace(state, converged=state.gap <= tol)
+
+
+def _look(problem: MarginProblem, theta: Array, sample: RowSample) -> Asks:
+    """Objective at theta, and the sums and rows of its model; one sweep."""
+    band = _band(problem, sample, theta)
+    partial: MarginPartial = yield Sweep(MARGIN_ROWS, problem.params([theta], band), merge_margins)
+    return problem.regulariser(theta) + problem.C * float(partial.loss[0]), band, partial
+
+
+def _model(
+    problem: MarginProblem, state: MarginState, theta: Array, band: float, partial: MarginPartial, tol: float
+) -> tuple[Array, float, float]:
+    """Minimum of the model of a sweep at theta, the lower bound that comes with it, and how far predictions moved."""
+    C = problem.C
+    near: BandRows = partial.rows[0]
+    slope = np.zeros((2, problem.size))
+    slope[:, : problem.n_features] = C * partial.slope[:, :, 0]
+    if problem.intercept is not None:
+        slope[:, -1] = C * problem.constant * partial.count[:, 0]
+    beyond = Dual(C * partial.offset[:, 0], C * partial.count[:, 0], slope)
+    A, cost = problem.design(near.X), C * near.cost
+    sign, offset = sides_of(near.y, problem.epsilon)
+    extra = _foresight(problem, state, theta, band)
+    sides = Sides(*(np.concatenate(pair, axis=axis) for pair, axis in zip(
+        ((A, extra.A), (sign, extra.sign), (offset, extra.offset), (cost, extra.cost)), (0, 1, 1, 0), strict=True
+    )))  # fmt: skip
+    # The gap is wanted to a hundredth of what is asked for; the value's scale is that of all rows, not of these.
+    enough = 1e-2 * tol * state.value
+    optimum = interior_point(sides, problem.ridge, slope[1] - slope[0], theta, tol=1e-10, enough=enough)
+    inside = dual_of(problem, A, near.y, optimum.alpha[:, : len(A)])
+    bound = Dual(*(a + b for a, b in zip(beyond, inside, strict=True))).bound(problem)
+    w, b = problem.split(optimum.theta - theta)
+    moved = float(np.abs(state.sample.X @ w + b).max(initial=0.0))
+    return optimum.theta, bound, 4 * moved
+
+
+def _foresight(problem: MarginProblem, state: MarginState, theta: Array, band: float) -> Sides:
+    """The sample's rows beyond the band, each as its loss less its plane: zero at theta, and until it crosses its kink."""
+    sample = state.sample
+    y, cost = problem.targets(sample)
+    w, b = problem.split(theta)
+    z = sample.X @ w + b
+    distance = _excess(y, z, problem.epsilon)
+    keep = (cost > 0) & (distance > band) & (distance <= state.reach)
+    sign, offset = sides_of(y[keep], problem.epsilon)
+    # max(0, m) - m = max(0, -m): an active side is turned round.
+    turn = np.where(offset - sign * z[keep] > 0, -1.0, 1.0)
+    weight = problem.C * problem.n_rows / len(sample.X)
+    return Sides(problem.design(sample.X[keep]), turn * sign, turn * offset, weight * cost[keep])
