@@ -32,6 +32,8 @@ class MarginParams(NamedTuple):
     """Of the epsilon-insensitive loss; ``None`` is the hinge."""
     band: Array
     """(m,) half width; negative to hand back no rows."""
+    width: Array
+    """(m,) of the smoothing of activity: a side counts by ``clip(1/2 + m / width, 0, 1)``, or by whether m > 0 where it is 0."""
     capacity: int
     """Rows handed back for each model at most."""
     classes: OneAgainstRest | None = None
@@ -70,23 +72,31 @@ def sides_of(y: Array, epsilon: float | None) -> tuple[Array, Array]:
     return np.stack([ones, -ones]), np.stack([y - epsilon, -y - epsilon])
 
 
-def _active(y: Array, z: Array, s: Array, epsilon: float | None, width: float) -> tuple[Array, Array, Array, Array]:
+def _active(
+    y: Array, z: Array, s: Array, epsilon: float | None, band: float, width: float = 0.0
+) -> tuple[Array, Array, Array, Array]:
     """Excess m, costs of active sides beyond the band by their sign (zero elsewhere), mask of the band; all (rows,)."""
     if epsilon is None:
         m = 1 - y * z
-        near = np.abs(m) <= width
-        active = (m > 0) & ~near
-        return m, (active & (y > 0)) * s, (active & (y < 0)) * s, near
+        near = np.abs(m) <= band
+        active = _activity(m, width) * s
+        active[near] = 0.0
+        return m, np.where(y > 0, active, 0.0), np.where(y > 0, 0.0, active), near
     r = y - z
-    m = np.abs(r) - epsilon
     # Either kink may be near: they lie 2 epsilon apart.
-    near = (np.abs(r - epsilon) <= width) | (np.abs(r + epsilon) <= width)
-    return m, ((r > epsilon) & ~near) * s, ((r < -epsilon) & ~near) * s, near
+    near = (np.abs(r - epsilon) <= band) | (np.abs(r + epsilon) <= band)
+    net = (_activity(r - epsilon, width) - _activity(-r - epsilon, width)) * s
+    net[near] = 0.0
+    return np.abs(r) - epsilon, np.maximum(net, 0.0), np.maximum(-net, 0.0), near
+
+
+def _activity(m: Array, width: float) -> Array:
+    return (m > 0).astype(np.float64) if width == 0 else np.clip(0.5 + m / width, 0.0, 1.0)
 
 
 def margin_rows(block: Block, params: MarginParams) -> MarginPartial:
     """Loss, cut and rows of the band at m points; reads X once."""
-    W, b, epsilon, band, capacity, classes = params
+    W, b, epsilon, band, width, capacity, classes = params
     d, m = W.shape
     loss, offset, count = np.zeros(m), np.zeros((2, m)), np.zeros((2, m))
     slope = np.zeros((2, d, m))
@@ -107,7 +117,7 @@ def margin_rows(block: Block, params: MarginParams) -> MarginPartial:
                 t, c = (y, s) if classes is None else classes.of_model(j, y, s)
                 if epsilon is None and classes is None:
                     t = 2 * y - 1
-                excess, plus, minus, near = _active(t, z, c, epsilon, band[j])
+                excess, plus, minus, near = _active(t, z, c, epsilon, band[j], width[j])
                 loss[j] += c @ np.maximum(excess, 0.0)
                 for k, part in enumerate((plus, minus)):
                     R[k, :, j] = part
@@ -183,6 +193,7 @@ def _stack(requests: Sequence[MarginParams]) -> MarginParams:
         W=np.concatenate([p.W for p in requests], axis=1),
         b=np.concatenate([p.b for p in requests]),
         band=np.concatenate([p.band for p in requests]),
+        width=np.concatenate([p.width for p in requests]),
         classes=classes,
     )
 

@@ -98,7 +98,9 @@ def interior_point(
         loss = float((c * np.maximum(offset - sign * (A @ theta), 0.0)).sum())
         value = 0.5 * float(ridge @ theta**2) + float(shift @ theta) + loss
         size = max(loss, 0.5 * float(ridge @ theta**2), 1e-300)
+        penalised = ridge > 0
         error = products + float(np.abs(dual_error) @ np.abs(theta))
+        error += 0.5 * float((dual_error[penalised] ** 2 / ridge[penalised]).sum())
         if np.isfinite(value) and error < best[0]:
             best = (error, theta, alpha)
         elif error > 1e3 * best[0]:
