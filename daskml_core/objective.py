@@ -17,7 +17,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from daskml_core.kernels.huber import HUBER_LOSS, HuberParams, HuberPartial
-from daskml_core.kernels.linear import LINEAR_LOSS, SECOND_MOMENTS, FoldMask, LinearParams, LinearPartial, OneAgainstRest
+from daskml_core.kernels.linear import (
+    LINEAR_LOSS,
+    SECOND_MOMENTS,
+    FoldMask,
+    LinearParams,
+    LinearPartial,
+    OneAgainstRest,
+)
 from daskml_core.losses import Loss
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.sweep import Array, Sweep

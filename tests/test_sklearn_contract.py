@@ -16,6 +16,7 @@ from daskml_core.linear_model import (
     SGDRegressor,
 )
 from daskml_core.preprocessing import MinMaxScaler, StandardScaler
+from daskml_core.svm import LinearSVC, LinearSVR
 
 ESTIMATORS = [
     LinearRegression(),
@@ -36,6 +37,11 @@ ESTIMATORS = [
     KMeans(n_clusters=3),
     KMeans(n_clusters=3, init="k-means||"),
     KMeans(n_clusters=3, init="random", n_init=2),
+    LinearSVC(),
+    LinearSVC(loss="hinge"),
+    LinearSVC(penalty="l1", intercept_scaling=1.0),
+    LinearSVR(),
+    LinearSVR(loss="squared_epsilon_insensitive", epsilon=0.1),
     StandardScaler(),
     MinMaxScaler(),
 ]

@@ -2,9 +2,9 @@
 
 Conventions
 -----------
-A row's loss is ``c max(0, m)`` with ``m = 1 - t z`` and t = -1 or 1 (hinge), or ``m = |y - z| - epsilon``. Both are sums of
-*sides* ``c max(0, e - s z)``: the hinge has one, with s = t and e = 1; the other has two, with s = 1, e = y - epsilon and with
-s = -1, e = -y - epsilon.
+A row's loss is ``c max(0, m)`` with ``m = 1 - t z`` and t = -1 or 1 (hinge), or ``m = |y - z| - epsilon``. Both are sums
+of *sides* ``c max(0, e - s z)``: the hinge has one, with s = t and e = 1; the other has two, with s = 1, e = y - epsilon
+and with s = -1, e = -y - epsilon.
 
 Rows within ``band`` of a kink are handed back whole; all others enter as sums over those whose side is active, by its sign:
 a cutting plane of their losses, that is exact as long as none of them crosses its kink.
@@ -13,7 +13,7 @@ a cutting plane of their losses, that is exact as long as none of them crosses i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -33,7 +33,7 @@ class MarginParams(NamedTuple):
     band: Array
     """(m,) half width; negative to hand back no rows."""
     width: Array
-    """(m,) of the smoothing of activity: a side counts by ``clip(1/2 + m / width, 0, 1)``, or by whether m > 0 where it is 0."""
+    """(m,) of smoothed kinks: a side counts by ``clip(1/2 + m / width, 0, 1)``; 0: by whether m > 0."""
     capacity: int
     """Rows handed back for each model at most."""
     classes: OneAgainstRest | None = None
@@ -55,7 +55,7 @@ class MarginPartial(NamedTuple):
     """(m,) of all rows"""
     offset: Array
     """(2, m): sum of c e over active sides beyond the band"""
-    count: Array
+    total: Array
     """(2, m): sum of c"""
     slope: Array
     """(2, d, m): sum of c x"""
@@ -98,7 +98,7 @@ def margin_rows(block: Block, params: MarginParams) -> MarginPartial:
     """Loss, cut and rows of the band at m points; reads X once."""
     W, b, epsilon, band, width, capacity, classes = params
     d, m = W.shape
-    loss, offset, count = np.zeros(m), np.zeros((2, m)), np.zeros((2, m))
+    loss, offset, totals = np.zeros(m), np.zeros((2, m)), np.zeros((2, m))
     slope = np.zeros((2, d, m))
     found: list[list[BandRows]] = [[] for _ in range(m)]
     if block.X is not None:
@@ -122,7 +122,7 @@ def margin_rows(block: Block, params: MarginParams) -> MarginPartial:
                 for k, part in enumerate((plus, minus)):
                     R[k, :, j] = part
                     total = part.sum()
-                    count[k, j] += total
+                    totals[k, j] += total
                     offset[k, j] += total if epsilon is None else (part @ t) * (1 - 2 * k) - epsilon * total
                 if band[j] >= 0 and near.any():
                     keep = near & (c > 0)
@@ -131,11 +131,11 @@ def margin_rows(block: Block, params: MarginParams) -> MarginPartial:
                 slope[k] += (x.T @ R[k][:, 0])[:, None] if m == 1 else x.T @ R[k]
     empty = BandRows(np.zeros((0, d), W.dtype if block.X is None else block.X.dtype), *np.zeros((3, 0)))
     bands = tuple(BandRows(*(np.concatenate(p) for p in zip(empty, *parts, strict=True))) for parts in found)
-    return _fit_capacity(MarginPartial(loss, offset, count, slope, bands, epsilon, capacity))
+    return _fit_capacity(MarginPartial(loss, offset, totals, slope, bands, epsilon, capacity))
 
 
 def _fit_capacity(partial: MarginPartial) -> MarginPartial:
-    """Rows that are the same are taken together, and then the farthest from their kinks join the cut, where rows are more than fit."""
+    """At most ``capacity`` rows a model: equal ones become one, then those farthest from their kinks join the cut."""
     if all(len(rows.y) <= partial.capacity for rows in partial.rows):
         return partial
     epsilon = partial.epsilon
@@ -151,7 +151,7 @@ def _fit_capacity(partial: MarginPartial) -> MarginPartial:
             _, plus, minus, _ = _active(out.y, out.z, out.cost, epsilon, -1.0)
             for k, part in enumerate((plus, minus)):
                 total = part.sum()
-                partial.count[k, j] += total
+                partial.total[k, j] += total
                 partial.offset[k, j] += total if epsilon is None else (part @ out.y) * (1 - 2 * k) - epsilon * total
                 partial.slope[k, :, j] += part @ out.X.astype(np.float64)
         kept.append(rows)
@@ -169,10 +169,18 @@ def _distinct(rows: BandRows) -> BandRows:
 def merge_margins(a: MarginPartial, b: MarginPartial) -> MarginPartial:
     """Sums of both, and the rows of both one after the other."""
     rows = tuple(
-        BandRows(*(np.concatenate(pair) for pair in zip(p, q, strict=True))) for p, q in zip(a.rows, b.rows, strict=True)
+        BandRows(*(np.concatenate(pair) for pair in zip(p, q, strict=True)))
+        for p, q in zip(a.rows, b.rows, strict=True)
     )
-    sums = (x + y for x, y in zip(a[:4], b[:4], strict=True))
-    return _fit_capacity(MarginPartial(*sums, rows, a.epsilon, a.capacity))
+    return _fit_capacity(
+        a._replace(
+            loss=a.loss + b.loss,
+            offset=a.offset + b.offset,
+            total=a.total + b.total,
+            slope=a.slope + b.slope,
+            rows=rows,
+        )
+    )
 
 
 def _workspace(n_rows: int, n_features: int, params: MarginParams) -> int:
@@ -202,8 +210,15 @@ def _split(partial: MarginPartial, requests: Sequence[MarginParams]) -> list[Mar
     parts, start = [], 0
     for p in requests:
         here = slice(start, start + p.W.shape[1])
-        sums = (array[..., here].copy() for array in partial[:4])
-        parts.append(MarginPartial(*sums, partial.rows[here], partial.epsilon, partial.capacity))
+        parts.append(
+            partial._replace(
+                loss=partial.loss[here].copy(),
+                offset=partial.offset[:, here].copy(),
+                total=partial.total[:, here].copy(),
+                slope=partial.slope[..., here].copy(),
+                rows=partial.rows[here],
+            )
+        )
         start = here.stop
     return parts
 

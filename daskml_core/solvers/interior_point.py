@@ -67,7 +67,14 @@ def _longest(values: Array, steps: Array) -> float:
 
 
 def interior_point(
-    sides: Sides, ridge: Array, shift: Array, theta: Array, *, tol: float = 1e-8, enough: float = 0.0, max_iter: int = 100
+    sides: Sides,
+    ridge: Array,
+    shift: Array,
+    theta: Array,
+    *,
+    tol: float = 1e-8,
+    enough: float = 0.0,
+    max_iter: int = 100,
 ) -> Optimum:
     """Minimise the problem of the module from ``theta`` to a gap below ``tol`` times the objective, or below ``enough``.
 

@@ -1,0 +1,5 @@
+"""Support vector machines, for data larger than memory."""
+
+from daskml_core.svm._linear import LinearSVC, LinearSVR
+
+__all__ = ["LinearSVC", "LinearSVR"]
