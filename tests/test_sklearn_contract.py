@@ -4,6 +4,7 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from daskml_core.cluster import KMeans
+from daskml_core.kernel_approximation import Nystroem, PolynomialCountSketch, RBFSampler
 from daskml_core.linear_model import (
     ElasticNet,
     HuberRegressor,
@@ -42,6 +43,11 @@ ESTIMATORS = [
     LinearSVC(penalty="l1", intercept_scaling=1.0),
     LinearSVR(),
     LinearSVR(loss="squared_epsilon_insensitive", epsilon=0.1),
+    Nystroem(n_components=3),
+    Nystroem(n_components=3, landmarks="k-means"),
+    RBFSampler(),
+    RBFSampler(gamma="scale"),
+    PolynomialCountSketch(),
     StandardScaler(),
     MinMaxScaler(),
 ]
