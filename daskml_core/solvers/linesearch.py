@@ -12,7 +12,7 @@ from daskml_core.sweep import Array
 SUFFICIENT_DECREASE = 1e-4
 
 SHORTER = 0.5 ** np.array([1, 2, 3, 4, 5, 7, 10, 14, 19, 25])
-"""Parts of a failed step. Where nearly all rows are without loss, steps of a squared hinge overshoot by orders of magnitude."""
+"""Parts of a failed step. Where nearly all rows are without loss, steps of a squared hinge are far too long."""
 
 
 def noise(objective: Objective, value: float) -> float:

@@ -313,12 +313,14 @@ def _advance(problem: MarginProblem, state: MarginState, tol: float) -> Asks:
     moved = float(np.abs(point - state.theta).max())
     settled = state.n_iter >= 3 and state.value - value < 0.1 * tol * value
     if value < state.value:
-        state = replace(state, theta=point, value=value, step=moved)
+        state = replace(state, theta=point, value=value, step=moved, n_iter=state.n_iter + 1)
+    else:
+        state = replace(state, n_iter=state.n_iter + 1)
+    if state.gap <= tol:  # the last model's bound is enough
+        return replace(state, converged=True)
     target, bound, reach = _model(problem, state, point, band, partial, tol)
     bound = max(bound, state.bound)
-    state = replace(
-        state, target=target, bound=bound, reach=reach, n_band=len(partial.rows[0].y), n_iter=state.n_iter + 1
-    )
+    state = replace(state, target=target, bound=bound, reach=reach, n_band=len(partial.rows[0].y))
     if settled and state.gap > tol:
         state = replace(state, width=_width(problem, state, tol))
     return replace(state, converged=state.gap <= tol)
