@@ -37,6 +37,8 @@ class MarginParams(NamedTuple):
     capacity: int
     """Rows handed back for each model at most."""
     classes: OneAgainstRest | None = None
+    leverage: Array | None = None
+    """(d,): rows with ``max_j |x_j| leverage_j > 1`` are handed back wherever they lie; with a band alone."""
 
 
 class BandRows(NamedTuple):
@@ -73,18 +75,20 @@ def sides_of(y: Array, epsilon: float | None) -> tuple[Array, Array]:
 
 
 def _active(
-    y: Array, z: Array, s: Array, epsilon: float | None, band: float, width: float = 0.0
+    y: Array, z: Array, s: Array, epsilon: float | None, band: float, width: float = 0.0, far: Array | None = None
 ) -> tuple[Array, Array, Array, Array]:
-    """Excess m, costs of active sides beyond the band by their sign (zero elsewhere), mask of the band; all (rows,)."""
+    """Excess m, costs of active sides beyond the band by their sign (else 0), mask of the band and of ``far``; (rows,)."""
     if epsilon is None:
         m = 1 - y * z
-        near = np.abs(m) <= band
+        near = np.abs(m) <= band if far is None else (np.abs(m) <= band) | far
         active = _activity(m, width) * s
         active[near] = 0.0
         return m, np.where(y > 0, active, 0.0), np.where(y > 0, 0.0, active), near
     r = y - z
     # Either kink may be near: they lie 2 epsilon apart.
     near = (np.abs(r - epsilon) <= band) | (np.abs(r + epsilon) <= band)
+    if far is not None:
+        near |= far
     net = (_activity(r - epsilon, width) - _activity(-r - epsilon, width)) * s
     net[near] = 0.0
     return np.abs(r) - epsilon, np.maximum(net, 0.0), np.maximum(-net, 0.0), near
@@ -96,7 +100,10 @@ def _activity(m: Array, width: float) -> Array:
 
 def margin_rows(block: Block, params: MarginParams) -> MarginPartial:
     """Loss, cut and rows of the band at m points; reads X once."""
-    W, b, epsilon, band, width, capacity, classes = params
+    W, b, epsilon, band, width, capacity, classes, leverage = params
+    scale = (
+        None if leverage is None or (band < 0).all() else leverage.astype(W.dtype if block.X is None else block.X.dtype)
+    )
     d, m = W.shape
     loss, offset, totals = np.zeros(m), np.zeros((2, m)), np.zeros((2, m))
     slope = np.zeros((2, d, m))
@@ -111,13 +118,14 @@ def margin_rows(block: Block, params: MarginParams) -> MarginPartial:
             y = np.asarray(block.y[rows], dtype=np.float64)
             s = np.ones(len(x)) if block.weight is None else block.weight[rows]
             Z = (x @ V[:, 0])[:, None] if m == 1 else x @ V
+            far = None if scale is None else (np.abs(x) * scale).max(axis=1) > 1
             R = np.empty((2, len(x), m), dtype=dtype)
             for j in range(m):
                 z = Z[:, j] + b[j]
                 t, c = (y, s) if classes is None else classes.of_model(j, y, s)
                 if epsilon is None and classes is None:
                     t = 2 * y - 1
-                excess, plus, minus, near = _active(t, z, c, epsilon, band[j], width[j])
+                excess, plus, minus, near = _active(t, z, c, epsilon, band[j], width[j], far if band[j] >= 0 else None)
                 loss[j] += c @ np.maximum(excess, 0.0)
                 for k, part in enumerate((plus, minus)):
                     R[k, :, j] = part
@@ -231,5 +239,5 @@ MARGIN_ROWS = Kernel(
     gathers=True,
     stack=_stack,
     split=_split,
-    stack_key=lambda p: (p.epsilon, p.capacity, p.classes is None),
+    stack_key=lambda p: (p.epsilon, p.capacity, p.classes is None, p.leverage is None),
 )

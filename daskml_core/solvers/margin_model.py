@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskml_core.kernels.linear import OneAgainstRest
+from daskml_core.kernels.linear import OneAgainstRest, SecondMoments, second_moments
 from daskml_core.kernels.margin import (
     MARGIN_ROWS,
     BandRows,
@@ -39,10 +39,13 @@ from daskml_core.objective import ROUNDING, Asks, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.solvers.interior_point import Optimum, Sides, interior_point
 from daskml_core.solvers.newton import NewtonState, newton
-from daskml_core.sweep import Array, Sweep
+from daskml_core.sweep import Array, Block, Sweep
 
 LENGTHS = 0.5 ** np.array([1, 2, 3, 4, 6, 8, 10, 13, 16, 20])
 """Parts of a failed step that are tried in one sweep."""
+
+RARE = 10.0
+"""Root mean squares of a feature beyond which a value is one of few: at most one in a hundred rows has it."""
 
 NARROWEST = 1e-2
 """Smoothed kinks are made narrower until this part of the width that the sample asks for."""
@@ -98,7 +101,9 @@ class MarginProblem:
             A[:, -1] = self.constant
         return A
 
-    def params(self, thetas: list[Array], band: float, width: float = 0.0) -> MarginParams:
+    def params(
+        self, thetas: list[Array], band: float, width: float = 0.0, leverage: Array | None = None
+    ) -> MarginParams:
         """Kernel parameters for several points at once."""
         parts = [self.split(theta) for theta in thetas]
         classes = self.classes
@@ -107,7 +112,7 @@ class MarginProblem:
         W = np.column_stack([w for w, _ in parts])
         b = np.array([b for _, b in parts])
         m = len(parts)
-        return MarginParams(W, b, self.epsilon, np.full(m, band), np.full(m, width), self.capacity, classes)
+        return MarginParams(W, b, self.epsilon, np.full(m, band), np.full(m, width), self.capacity, classes, leverage)
 
     def targets(self, sample: RowSample) -> tuple[Array, Array]:
         """Targets (or labels -1 and 1) and costs of sampled rows."""
@@ -179,6 +184,8 @@ class MarginState:
     sample: RowSample
     target: Array
     """Where the last model has its minimum."""
+    leverage: Array | None = None
+    """Scale (d,) of the features beyond which rows are in every model: the sample hardly foresees what few rows have."""
     reach: float = np.inf
     """How far the sample's predictions may move in the next step: rows farther from their kinks are left out."""
     n_band: int = 0
@@ -212,7 +219,7 @@ def relative_gap(value: float, bound: float) -> float:
 
 def margin_model(
     problem: MarginProblem,
-    sample_sweep: Sweep | None = None,
+    draw: tuple[Sweep, Sweep] | None = None,
     state: MarginState | None = None,
     *,
     tol: float = 1e-4,
@@ -220,16 +227,20 @@ def margin_model(
 ) -> Asks:
     """Minimise a margin problem to a relative duality gap of ``tol``; 1 sweep for the sample, then one an iteration.
 
-    Data no larger than the sample is solved in that one sweep, to a gap of 1e-8 or what rounding allows.
+    ``draw`` is what `sample_and_moments` gave. Data no larger than the sample is solved in that one sweep, to a gap of 1e-9
+    or what rounding allows.
     """
     if state is None:
-        sample: RowSample = yield sample_sweep
+        sample: RowSample
+        moments: SecondMoments
+        sample, moments = yield draw
         if len(sample.X) >= problem.n_rows:
             state = _solve_all(problem, sample, tol)
             yield state
             return state
         start = _solve_sample(problem, sample, tol)
-        state = MarginState(np.zeros(problem.size), np.inf, -np.inf, sample, start)
+        leverage = _leverage(problem, sample, moments.squares)
+        state = MarginState(np.zeros(problem.size), np.inf, -np.inf, sample, start, leverage)
         state = yield from _advance(problem, state, tol)
     while True:
         assert state is not None
@@ -267,6 +278,21 @@ def _solve_all(problem: MarginProblem, sample: RowSample, tol: float) -> MarginS
     return replace(state, converged=state.gap <= tol, stalled=state.gap > tol)
 
 
+def _leverage(problem: MarginProblem, sample: RowSample, squares: Array) -> Array | None:
+    """Reciprocals (d,) of feature values that make a row one of few: `RARE` root mean squares, or what 1 % of rows reach.
+
+    ``None`` where the sample has no such row and has missed none.
+    """
+    weight = np.ones(len(sample.X)) if sample.weight is None else sample.weight
+    in_all = squares / (problem.n_rows * max(float(weight.mean()), 1e-300))
+    in_sample = second_moments(Block(sample.X, None, sample.weight, 0, 0), None).squares / max(weight.sum(), 1e-300)
+    scale = np.divide(1.0, np.sqrt(in_all), out=np.zeros_like(in_all), where=in_all > 0)
+    reached = (np.abs(sample.X) * scale).max(axis=1)
+    if reached.max() <= RARE and (in_all <= 2 * in_sample).all():
+        return None
+    return np.asarray(scale / max(RARE, float(np.quantile(reached, 0.99))))
+
+
 def _solve_sample(problem: MarginProblem, sample: RowSample, tol: float) -> Array:
     y, cost = problem.targets(sample)
     cost, keep = _cost(problem, cost)
@@ -300,7 +326,7 @@ def _band(problem: MarginProblem, sample: RowSample, theta: Array) -> float:
 def _advance(problem: MarginProblem, state: MarginState, tol: float) -> Asks:
     """One sweep at the last model's minimum, and the next model's; a line search where the objective did not fall."""
     point = state.target
-    value, band, partial = yield from _look(problem, point, state.sample)
+    value, band, partial = yield from _look(problem, point, state)
     if value >= state.value and state.gap > tol:
         thetas = [state.theta + t * (point - state.theta) for t in LENGTHS]
         several: MarginPartial = yield Sweep(MARGIN_ROWS, problem.params(thetas, -1.0), merge_margins)
@@ -309,7 +335,7 @@ def _advance(problem: MarginProblem, state: MarginState, tol: float) -> Asks:
         if values[best] >= state.value:
             return replace(state, width=_width(problem, state, tol), n_iter=state.n_iter + 1)
         point = thetas[best]
-        value, band, partial = yield from _look(problem, point, state.sample)
+        value, band, partial = yield from _look(problem, point, state)
     moved = float(np.abs(point - state.theta).max())
     settled = state.n_iter >= 3 and state.value - value < 0.1 * tol * value
     if value < state.value:
@@ -380,10 +406,11 @@ def _quietly(solver: Asks) -> Asks:
         answer = (yield request) if isinstance(request, Sweep | tuple) else None
 
 
-def _look(problem: MarginProblem, theta: Array, sample: RowSample) -> Asks:
+def _look(problem: MarginProblem, theta: Array, state: MarginState) -> Asks:
     """Objective at theta, and the sums and rows of its model; one sweep."""
-    band = _band(problem, sample, theta)
-    partial: MarginPartial = yield Sweep(MARGIN_ROWS, problem.params([theta], band), merge_margins)
+    band = _band(problem, state.sample, theta)
+    params = problem.params([theta], band, leverage=state.leverage)
+    partial: MarginPartial = yield Sweep(MARGIN_ROWS, params, merge_margins)
     return problem.regulariser(theta) + problem.C * float(partial.loss[0]), band, partial
 
 
@@ -426,6 +453,8 @@ def _foresight(problem: MarginProblem, state: MarginState, theta: Array, band: f
     z = sample.X @ w + b
     distance = _excess(y, z, problem.epsilon)
     keep = (cost > 0) & (distance > band) & (distance <= state.reach)
+    if state.leverage is not None:
+        keep &= (np.abs(sample.X) * state.leverage).max(axis=1) <= 1
     sign, offset = sides_of(y[keep], problem.epsilon)
     # max(0, m) - m = max(0, -m): an active side is turned round.
     turn = np.where(offset - sign * z[keep] > 0, -1.0, 1.0)

@@ -11,7 +11,7 @@ import numpy as np
 from daskml_core.engine import Outcome, Plan
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import sample_budget
-from daskml_core.kernels.linear import OneAgainstRest
+from daskml_core.kernels.linear import SECOND_MOMENTS, OneAgainstRest
 from daskml_core.kernels.margin import MARGIN_ROWS
 from daskml_core.kernels.sample import DRAW_ROWS, SampleParams
 from daskml_core.linear_model._base import LinearClassifierBase, LinearRegressorBase
@@ -102,7 +102,7 @@ class _LinearMachine:
         )
         blocks = data.blocks
         draw = SampleParams(self._sample_rows(data), blocks.n_rows, 0, blocks.dtype.itemsize)
-        return [(MARGIN_ROWS, params), (DRAW_ROWS, draw)]
+        return [(MARGIN_ROWS, params), (DRAW_ROWS, draw), (SECOND_MOMENTS, None)]
 
     def _solve(self, data: TrainingSet, problems: Sequence[LinearObjective | MarginProblem]) -> tuple[Array, Array]:
         """Coefficients (n_models, d) and intercepts of all problems, solved in lockstep over one sample."""
@@ -111,7 +111,7 @@ class _LinearMachine:
         solvers = []
         for problem in problems:
             if isinstance(problem, MarginProblem):
-                solvers.append(margin_model(problem, draw[0], tol=tol, max_iter=max_iter))
+                solvers.append(margin_model(problem, draw, tol=tol, max_iter=max_iter))
             else:
                 start = self._start(problem, data)
                 options: dict[str, Any] = {"tol": tol, "max_iter": max_iter, "options": self.solver_options}
