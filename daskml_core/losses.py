@@ -3,7 +3,8 @@
 Conventions
 -----------
 Z  (rows, n_outputs * n_models) linear predictors, float32 or float64; a model's outputs are neighbours
-y  (rows,) encoded target: {0, 1} for two classes, 0..K-1 for K classes, numbers for regression
+y  (rows,) encoded target: {0, 1} for two classes, 0..K-1 for K classes, numbers for regression; (rows, n_models) of {0, 1}
+   where each model tells one class from the others (hinge losses)
 s  (rows, n_models) or (rows, 1) weights in float64, or ``None``
 R  like Z: ``s * d loss / d z``, in Z's dtype
 h  (rows, n_models): ``s * d2 loss / d z2`` for losses with one output
@@ -173,6 +174,16 @@ class HalfPoisson(Loss):
             return _weighted(np.exp(Z.astype(np.float64)), s, Z.dtype)
 
 
+def _columns(y: Array) -> Array:
+    """Targets as (rows, 1), or (rows, n_models) where each model has its own."""
+    return y if y.ndim == 2 else y[:, None]
+
+
+def _labels(y: Array, dtype: Any) -> Array:
+    """Labels -1 and 1 of codes 0 and 1, in columns."""
+    return (2 * _columns(y) - 1).astype(dtype)
+
+
 @dataclass(frozen=True)
 class SquaredHinge(Loss):
     """Squared hinge, ``max(0, 1 - t z)**2`` with t = 2 y - 1."""
@@ -181,10 +192,76 @@ class SquaredHinge(Loss):
     curvature_bound: float | None = 2.0
 
     def evaluate(self, Z: Array, y: Array, s: Array | None) -> tuple[Array, Array]:
-        t = (2 * y - 1)[:, None].astype(Z.dtype)
+        t = _labels(y, Z.dtype)
         slack = np.maximum(1 - t * Z, 0)
         return _summed(np.square(slack, dtype=np.float64), s), _weighted(-2 * t * slack, s, Z.dtype)
 
     def curvature(self, Z: Array, y: Array, s: Array | None) -> Array:
-        t = (2 * y - 1)[:, None].astype(Z.dtype)
-        return _weighted(2.0 * (t * Z < 1), s, Z.dtype)
+        return _weighted(2.0 * (_labels(y, Z.dtype) * Z < 1), s, Z.dtype)
+
+
+@dataclass(frozen=True)
+class SquaredEpsilonInsensitive(Loss):
+    """Squared epsilon-insensitive loss, ``max(0, |y - z| - epsilon)**2``."""
+
+    epsilon: float = 0.0
+    name: str = "squared-epsilon-insensitive"
+    curvature_bound: float | None = 2.0
+
+    def evaluate(self, Z: Array, y: Array, s: Array | None) -> tuple[Array, Array]:
+        r = Z - _columns(y)
+        excess = np.maximum(np.abs(r) - self.epsilon, 0)
+        return _summed(np.square(excess, dtype=np.float64), s), _weighted(2 * np.sign(r) * excess, s, Z.dtype)
+
+    def curvature(self, Z: Array, y: Array, s: Array | None) -> Array:
+        # At epsilon = 0 this is least squares, with curvature everywhere.
+        return _weighted(2.0 * (np.abs(Z - _columns(y)) >= self.epsilon), s, Z.dtype)
+
+
+def smoothed_part(m: Array, width: float) -> tuple[Array, Array]:
+    """``max(0, m)`` with a parabola in place of its kink, for ``|m| < width / 2``; and its slope in [0, 1].
+
+    The largest of ``a m - width (a - 1/2)**2 / 2 + width / 8`` over a in [0, 1] (Nesterov 2005): the slopes of all rows are
+    a point of the dual. Centred on the kink, as that moves the minimum less than a parabola on one side of it.
+    """
+    slope = np.clip(0.5 + m / width, 0.0, 1.0)
+    return slope * m - width * np.square(slope - 0.5) / 2 + width / 8, slope
+
+
+@dataclass(frozen=True)
+class SmoothedHinge(Loss):
+    """The hinge ``max(0, 1 - t z)`` with a parabola of a given width in place of its kink."""
+
+    width: float = 1.0
+    name: str = "smoothed-hinge"
+
+    def evaluate(self, Z: Array, y: Array, s: Array | None) -> tuple[Array, Array]:
+        t = _labels(y, np.float64)
+        value, slope = smoothed_part(1 - t * Z, self.width)
+        return _summed(value, s), _weighted(-t * slope, s, Z.dtype)
+
+    def curvature(self, Z: Array, y: Array, s: Array | None) -> Array:
+        near = np.abs(1 - _labels(y, np.float64) * Z) < self.width / 2
+        return _weighted(near / self.width, s, Z.dtype)
+
+
+@dataclass(frozen=True)
+class SmoothedEpsilonInsensitive(Loss):
+    """The loss ``max(0, |y - z| - epsilon)`` with parabolas of a given width in place of its kinks."""
+
+    epsilon: float = 0.0
+    width: float = 1.0
+    name: str = "smoothed-epsilon-insensitive"
+
+    def evaluate(self, Z: Array, y: Array, s: Array | None) -> tuple[Array, Array]:
+        r = Z - _columns(y)
+        above, up = smoothed_part(r - self.epsilon, self.width)
+        below, down = smoothed_part(-r - self.epsilon, self.width)
+        return _summed(above + below, s), _weighted(up - down, s, Z.dtype)
+
+    def curvature(self, Z: Array, y: Array, s: Array | None) -> Array:
+        r = np.asarray(Z - _columns(y), dtype=np.float64)
+        near = (np.abs(r - self.epsilon) < self.width / 2).astype(np.float64) + (
+            np.abs(r + self.epsilon) < self.width / 2
+        )
+        return _weighted(near / self.width, s, Z.dtype)

@@ -17,7 +17,14 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from daskml_core.kernels.huber import HUBER_LOSS, HuberParams, HuberPartial
-from daskml_core.kernels.linear import LINEAR_LOSS, SECOND_MOMENTS, FoldMask, LinearParams, LinearPartial
+from daskml_core.kernels.linear import (
+    LINEAR_LOSS,
+    SECOND_MOMENTS,
+    FoldMask,
+    LinearParams,
+    LinearPartial,
+    OneAgainstRest,
+)
 from daskml_core.losses import Loss
 from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.sweep import Array, Sweep
@@ -69,7 +76,11 @@ class Objective(Protocol):
 
 @dataclass(frozen=True)
 class LinearObjective:
-    """Mean loss of a linear model plus an elastic-net penalty."""
+    """Mean loss of a linear model plus an elastic-net penalty.
+
+    With an ``intercept_scaling`` the intercept is that times a last coefficient, which is penalised like all others
+    (liblinear's way); theta holds that coefficient. With ``classes`` the labels are those of one class against the rest.
+    """
 
     loss: Loss
     penalty: ElasticNetPenalty
@@ -78,6 +89,8 @@ class LinearObjective:
     fit_intercept: bool = True
     folds: FoldMask | None = None
     rounding: float = 1e-17
+    intercept_scaling: float | None = None
+    classes: OneAgainstRest | None = None
 
     @property
     def n_outputs(self) -> int:
@@ -89,19 +102,27 @@ class LinearObjective:
 
     def penalised(self) -> Array:
         mask = np.ones(self.size, dtype=bool)
-        mask[self.n_features * self.n_outputs :] = False
+        mask[self.n_features * self.n_outputs :] = self.intercept_scaling is not None
         return mask
+
+    @property
+    def _unit(self) -> float:
+        """Intercept of a last coefficient of one."""
+        return 1.0 if self.intercept_scaling is None else self.intercept_scaling
 
     def unpack(self, theta: Array) -> tuple[Array, Array]:
         """W (d, K) and b (K,) of a flat theta."""
         table = theta.reshape(-1, self.n_outputs)
         if self.fit_intercept:
-            return table[:-1], table[-1]
+            return table[:-1], self._unit * table[-1]
         return table, np.zeros(self.n_outputs)
 
     def pack(self, W: Array, b: Array) -> Array:
         """Flat theta of W (d, K) and b (K,)."""
-        return np.vstack([W, b[None, :]]).ravel() if self.fit_intercept else np.ascontiguousarray(W).ravel()
+        return self._flat(W, b / self._unit)
+
+    def _flat(self, W: Array, last: Array) -> Array:
+        return np.vstack([W, last[None, :]]).ravel() if self.fit_intercept else np.ascontiguousarray(W).ravel()
 
     def canonical(self, theta: Array) -> Array:
         """The same model in its symmetric form: softmax does not notice what all classes have in common.
@@ -124,23 +145,28 @@ class LinearObjective:
         folds = None
         if self.folds is not None:
             folds = self.folds._replace(held_out=np.repeat(self.folds.held_out, len(thetas)))
-        return LinearParams(W, b, self.loss, order, folds)
+        classes = self.classes
+        if classes is not None:
+            classes = OneAgainstRest(*(np.repeat(part, len(thetas)) for part in classes))
+        return LinearParams(W, b, self.loss, order, folds, classes)
 
     def finish(self, theta: Array, partial: LinearPartial, model: int, order: int) -> Evaluation:
         """Sums over rows become the mean, and the penalty is added."""
         K, d = self.n_outputs, self.n_features
-        W, _ = self.unpack(theta)
-        value = float(partial.value[model]) / self.sum_weight + self.penalty.value(W)
+        penalised = self.penalised()
+        value = float(partial.value[model]) / self.sum_weight + self.penalty.value(theta[penalised])
         grad = hess = None
         if order:
             assert partial.grad_W is not None and partial.grad_b is not None
             columns = slice(model * K, (model + 1) * K)
-            gW = partial.grad_W[:, columns] / self.sum_weight + self.penalty.l2 * W
-            grad = self.pack(gW, partial.grad_b[columns] / self.sum_weight)
+            grad = self._flat(partial.grad_W[:, columns], self._unit * partial.grad_b[columns]) / self.sum_weight
+            grad[penalised] += self.penalty.l2 * theta[penalised]
         if order > 1:
             assert partial.hess is not None
             hess = partial.hess[model, : self.size, : self.size] / self.sum_weight
-            hess[np.arange(d * K), np.arange(d * K)] += self.penalty.l2
+            hess[d * K :] *= self._unit
+            hess[:, d * K :] *= self._unit
+            hess[penalised, penalised] += self.penalty.l2
         return Evaluation(value, grad, hess)
 
     def evaluate(self, theta: Array, order: int = 1) -> Asks:
@@ -158,7 +184,8 @@ class LinearObjective:
         scale = bound * moments.squares / self.sum_weight + self.penalty.l2
         scale[scale <= 0] = bound
         table = np.repeat(scale[:, None], self.n_outputs, axis=1)
-        return self.finish(theta, partial, 0, 1), self.pack(table, np.full(self.n_outputs, bound))
+        last = bound * self._unit**2 + (0.0 if self.intercept_scaling is None else self.penalty.l2)
+        return self.finish(theta, partial, 0, 1), self._flat(table, np.full(self.n_outputs, last))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from daskml_core.cluster import BisectingKMeans, KMeans, MiniBatchKMeans
+from daskml_core.kernel_approximation import Nystroem, PolynomialCountSketch, RBFSampler
 from daskml_core.linear_model import (
     ElasticNet,
     HuberRegressor,
@@ -16,6 +17,7 @@ from daskml_core.linear_model import (
     SGDRegressor,
 )
 from daskml_core.preprocessing import MinMaxScaler, StandardScaler
+from daskml_core.svm import LinearSVC, LinearSVR
 
 ESTIMATORS = [
     LinearRegression(),
@@ -39,6 +41,16 @@ ESTIMATORS = [
     MiniBatchKMeans(n_clusters=3, batch_size=50),
     BisectingKMeans(n_clusters=3),
     BisectingKMeans(n_clusters=3, init="random", bisecting_strategy="largest_cluster"),
+    LinearSVC(),
+    LinearSVC(loss="hinge"),
+    LinearSVC(penalty="l1", intercept_scaling=1.0),
+    LinearSVR(),
+    LinearSVR(loss="squared_epsilon_insensitive", epsilon=0.1),
+    Nystroem(n_components=3),
+    Nystroem(n_components=3, landmarks="k-means"),
+    RBFSampler(),
+    RBFSampler(gamma="scale"),
+    PolynomialCountSketch(),
     StandardScaler(),
     MinMaxScaler(),
 ]

@@ -32,6 +32,33 @@ class FoldMask(NamedTuple):
     """(m,) fold that each model leaves out; -1 for none."""
 
 
+class OneAgainstRest(NamedTuple):
+    """Models that each tell one class from all others; y holds the class codes."""
+
+    positive: Array
+    """(m,) code of the class that a model looks for."""
+    factor: Array
+    """(m,) weight of its rows; all others have weight 1, as in liblinear."""
+
+    def of_model(self, j: int, y: Array, s: Array) -> tuple[Array, Array]:
+        """Model j's labels (-1 or 1) and weights of rows with codes y and weights s."""
+        own = y == self.positive[j]
+        return np.where(own, 1.0, -1.0), s if self.factor[j] == 1 else np.where(own, self.factor[j], 1.0) * s
+
+    def of_all(self, y: Array, s: Array | None) -> tuple[Array, Array | None]:
+        """All models' labels (rows, m), 0 or 1, and weights, of rows with codes y (rows,) and weights (rows, 1 or m)."""
+        own = y[:, None] == self.positive
+        if (self.factor == 1).all():
+            return own.astype(np.float64), s
+        factor = np.where(own, self.factor, 1.0)
+        return own.astype(np.float64), factor if s is None else factor * s
+
+    @staticmethod
+    def join(parts: Sequence[OneAgainstRest]) -> OneAgainstRest | None:
+        """The models of several requests side by side."""
+        return OneAgainstRest(*(np.concatenate(p) for p in zip(*parts, strict=True))) if parts else None
+
+
 class LinearParams(NamedTuple):
     """What to evaluate."""
 
@@ -41,6 +68,7 @@ class LinearParams(NamedTuple):
     order: int
     """0 for the value, 1 with the gradient, 2 with the Hessian."""
     folds: FoldMask | None = None
+    classes: OneAgainstRest | None = None
 
 
 class LinearPartial(NamedTuple):
@@ -67,7 +95,7 @@ def _n_models(params: LinearParams) -> int:
 
 def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
     """Summed loss, and its derivatives up to ``params.order``; reads X once."""
-    W, b, loss, order, folds = params
+    W, b, loss, order, folds, classes = params
     d, width = W.shape
     m = _n_models(params)
     if width == 1 and order == 1 and folds is None and isinstance(loss, HalfLogistic) and block.n_rows:
@@ -91,6 +119,8 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
             rows = slice(lo, min(lo + step, block.n_rows))
             x, y = X[rows], block.y[rows]
             s = None if weight is None else weight[rows]
+            if classes is not None:
+                y, s = classes.of_all(y, s)
             # One model is a matrix-vector product: BLAS does that several times faster than a matrix of one column.
             Z = (x @ V[:, 0])[:, None] if width == 1 else x @ V
             Z += c
@@ -165,7 +195,8 @@ def _stack(requests: Sequence[LinearParams]) -> LinearParams:
         folds = first.folds._replace(held_out=np.concatenate([p.folds.held_out for p in requests if p.folds]))
     W = np.concatenate([p.W for p in requests], axis=1)
     b = np.concatenate([p.b for p in requests])
-    return first._replace(W=W, b=b, folds=folds)
+    classes = OneAgainstRest.join([p.classes for p in requests if p.classes is not None])
+    return first._replace(W=W, b=b, folds=folds, classes=classes)
 
 
 def _split(partial: LinearPartial, requests: Sequence[LinearParams]) -> list[LinearPartial]:
@@ -187,7 +218,8 @@ def _split(partial: LinearPartial, requests: Sequence[LinearParams]) -> list[Lin
 
 
 def _stack_key(params: LinearParams) -> Any:
-    return (params.loss, params.order, None if params.folds is None else params.folds.fold_of)
+    fold_of = None if params.folds is None else params.folds.fold_of
+    return (params.loss, params.order, fold_of, params.classes is None)
 
 
 def _name(params: LinearParams) -> str:

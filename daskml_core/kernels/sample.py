@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,19 +33,32 @@ def draw_rows(block: Block, params: SampleParams) -> RowSample:
     Block ``[start, stop)`` gives ``floor(f * stop) - floor(f * start)`` rows with ``f = n_sample / n_rows``, so that
     the shares add up exactly whatever the block sizes; which rows they are is drawn from ``[seed, block]``.
     """
-    stop = block.start + block.n_rows
-    share = params.n_sample * stop // params.n_rows - params.n_sample * block.start // params.n_rows
-    if share >= block.n_rows:
-        rows: Any = slice(None)
-    else:
-        rng = np.random.default_rng([params.seed, block.number])
-        rows = np.sort(rng.choice(block.n_rows, size=share, replace=False))
+    rows = _drawn(params, block.number, block.start, block.n_rows)
     # Copies: a view would keep the whole block alive.
     return RowSample(
         np.array(block.X[rows]),
         None if block.y is None else np.array(block.y[rows]),
         None if block.weight is None else np.array(block.weight[rows]),
     )
+
+
+def _drawn(params: SampleParams, number: int, start: int, n_rows: int) -> Any:
+    """Rows of a block that are drawn, by their place in it."""
+    share = params.n_sample * (start + n_rows) // params.n_rows - params.n_sample * start // params.n_rows
+    if share >= n_rows:
+        return slice(None)
+    rng = np.random.default_rng([params.seed, number])
+    return np.sort(rng.choice(n_rows, size=share, replace=False))
+
+
+def rows_drawn(params: SampleParams, lengths: Sequence[int]) -> Array:
+    """Global numbers of the rows that `draw_rows` draws from blocks of these lengths, in its order."""
+    starts = np.concatenate([[0], np.cumsum(np.asarray(lengths, dtype=np.int64))])
+    parts = [
+        np.arange(start, start + n)[_drawn(params, number, int(start), n)]
+        for number, (start, n) in enumerate(zip(starts, lengths, strict=False))
+    ]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
 
 
 def join_samples(a: RowSample, b: RowSample) -> RowSample:

@@ -21,7 +21,7 @@ from daskml_core.solvers.newton import newton
 from daskml_core.solvers.prox_newton import prox_newton
 from daskml_core.solvers.sampled_newton import sample_size, sampled_newton
 from daskml_core.solvers.sgd import SGDState, sgd, start_carry
-from daskml_core.sweep import Array
+from daskml_core.sweep import Array, Sweep
 from daskml_core.validate import non_negative, one_of, positive, positive_integer, random_seed
 
 NEWTON_LIMIT = 1500
@@ -56,7 +56,19 @@ SGD_OPTIONS: dict[str, Any] = {
     "n_chains": 1,
     "averages_per_epoch": 1,
 }
-_INTERNAL = {"objective", "theta", "state", "tol", "max_iter", "n_rows", "itemsize", "seed", "metric", "sample_bytes"}
+_INTERNAL = {
+    "objective",
+    "theta",
+    "state",
+    "tol",
+    "max_iter",
+    "n_rows",
+    "itemsize",
+    "seed",
+    "metric",
+    "sample_bytes",
+    "draw",
+}
 
 
 def check_solver(solver: str, l1: float, options: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -86,8 +98,9 @@ def start_solver(
     max_iter: int,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
+    draw: tuple[Sweep, Sweep] | None = None,
 ) -> Any:
-    """The generator that minimises ``objective`` from ``theta``."""
+    """The generator that minimises ``objective`` from ``theta``; ``draw`` is the sample that models in lockstep share."""
     l1 = objective.penalty.l1
     given = check_solver(solver, l1, options)
     if solver == "auto" and (objective.size > NEWTON_LIMIT or not isinstance(objective, LinearObjective)):
@@ -95,7 +108,7 @@ def start_solver(
         solver = "gradient_descent" if l1 else "lbfgs" if objective.size > NEWTON_LIMIT else "newton"
     if solver == "auto":
         given |= {"n_rows": blocks.n_rows, "itemsize": blocks.dtype.itemsize, "seed": seed}
-        given["sample_bytes"] = sample_budget()
+        given |= {"sample_bytes": sample_budget(), "draw": draw}
     return SOLVERS[solver](objective, theta, tol=tol, max_iter=max_iter, **given)
 
 

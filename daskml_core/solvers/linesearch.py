@@ -11,6 +11,9 @@ from daskml_core.sweep import Array
 
 SUFFICIENT_DECREASE = 1e-4
 
+SHORTER = 0.5 ** np.array([1, 2, 3, 4, 5, 7, 10, 14, 19, 25])
+"""Parts of a failed step. Where nearly all rows are without loss, steps of a squared hinge are far too long."""
+
 
 def noise(objective: Objective, value: float) -> float:
     """Change of the objective that rounding of the rows' values can cause: its error, not that of its optimum."""
@@ -32,7 +35,11 @@ def backtrack(objective: Objective, theta: Array, step: Array, value: float, slo
     trial: Evaluation = yield from objective.evaluate(point, order)
     if _sufficient(objective, trial, step, value, slope):
         return point, trial
-    lengths = 0.5 ** np.arange(1, 31, 3) if not np.isfinite(trial.value) else 0.5 ** np.arange(1, 11)
+    lengths = (
+        0.5 ** np.arange(1, 31, 3)
+        if not np.isfinite(trial.value)
+        else 0.5 ** np.array([1, 2, 3, 4, 5, 7, 10, 14, 19, 25])
+    )
     # With their gradients: ten columns more of a product, and the chosen point needs no sweep of its own. Ten Hessians
     # would cost more than that.
     points = [theta + t * step for t in lengths]

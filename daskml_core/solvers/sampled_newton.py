@@ -43,6 +43,11 @@ def sample_size(n_features: int, n_outputs: int, itemsize: int, sample_bytes: in
     return max(1, min(wanted, sample_bytes // max(1, (n_features + 1) * itemsize)))
 
 
+def sample_and_moments(wanted: int, n_rows: int, seed: int, itemsize: int) -> tuple[Sweep, Sweep]:
+    """What is asked of the data first."""
+    return sample_sweep(wanted, n_rows, seed, itemsize), Sweep(SECOND_MOMENTS)
+
+
 def sampled_newton(
     objective: LinearObjective,
     theta: Array | None = None,
@@ -52,20 +57,22 @@ def sampled_newton(
     itemsize: int = 8,
     seed: int = 0,
     sample_bytes: int = SAMPLE_BYTES,
+    draw: tuple[Sweep, Sweep] | None = None,
     tol: float = 1e-4,
     max_iter: int = 100,
 ) -> Asks:
     """Minimise a linear model's objective in 1 sweep for the sample and about 2-3 for the full gradients.
 
-    Data no larger than the sample is solved in that one sweep.
+    ``draw`` is what `sample_and_moments` gave, where several models in lockstep share one sample. Data no larger than the
+    sample is solved in that one sweep.
     """
     l1 = objective.penalty.l1 > 0
     if state is None:
         assert theta is not None
-        wanted = sample_size(objective.n_features, objective.n_outputs, itemsize, sample_bytes)
         sample: RowSample
         moments: SecondMoments
-        asked: tuple[Sweep, ...] = (sample_sweep(wanted, n_rows, seed, itemsize), Sweep(SECOND_MOMENTS))
+        wanted = sample_size(objective.n_features, objective.n_outputs, itemsize, sample_bytes)
+        asked = draw or sample_and_moments(wanted, n_rows, seed, itemsize)
         # Coefficients of an earlier fit may be good enough already: the gradient there rides along in the same read.
         warm = bool(objective.unpack(theta)[0].any())
         if warm:
