@@ -21,8 +21,8 @@ from daskml_core.sweep import Array
 WHOLE = 1024
 """Variables up to which SMO runs on the complete kernel matrix."""
 
-WORKING = 512
-"""Variables of a working set; half of it new in each round."""
+WORKING = 1024
+"""Variables of a working set; half of it new in each round. With 512, C=100 on 19,020 rows took five times as long."""
 
 
 @dataclass(eq=False)
