@@ -407,7 +407,7 @@ def machine_output(block: Block, p: DecisionParams) -> Array:
     if p.output == "decision":
         return f[:, 0] if f.shape[1] == 1 else f
     if p.output == "sign":
-        return np.where(f[:, 0] >= 0, 1, -1)
+        return np.where(f[:, 0] > 0, 1, -1)
     assert p.classes is not None
     K = len(p.classes)
     if p.output == "ovr":

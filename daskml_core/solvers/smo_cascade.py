@@ -39,8 +39,11 @@ from daskml_core.solvers.decomposition import Problem
 from daskml_core.solvers.in_memory import Asks, answer_from
 from daskml_core.sweep import Array, Block
 
-DIRECT_ROWS = 4096
+DIRECT_ROWS = 1024
 """Rows of a problem in memory up to which all of them are active from the start."""
+
+FIRST_ROWS = 512, 4096
+"""Of more rows a quarter is, between these bounds."""
 
 MAX_ROUNDS = 200
 """Sweeps after which a fit gives up; fits that converge took less than 12."""
@@ -50,6 +53,9 @@ TIGHTEST = 1e-4
 
 FIRST_TOL = 0.05
 """What the sample is solved to, at most: its solution is only a guide."""
+
+FEW = 0.01
+"""New rows, as a part of the active ones, from which the active set is all but known: it is solved to ``tol``."""
 
 IDLE, PRUNED_ROUNDS = 0.5, 3
 """Rows this far outside the margin leave the active set, in the first rounds: the sample brought many along."""
@@ -227,13 +233,14 @@ def smo_cascade(
         rows, first = yield from _enough_mass(task, kernel, sample, n_rows, inner, cache_bytes, fold, max_active)
         old = [first]
         n_sweeps += 1
+    problems: list[tuple[Problem, Array]] = []
     while True:
-        problems = []
-        for k in range(P):
-            problem, names = as_problem(task, kernel, rows, k, old[k], cache_bytes)
+        if not problems:
+            problems = [as_problem(task, kernel, rows, k, old[k], cache_bytes) for k in range(P)]
+        for k, (problem, _) in enumerate(problems):
+            done = problem.steps
             problem.solve(inner, max(0, max_steps - int(steps[k])))
-            steps[k] += problem.steps
-            problems.append((problem, names))
+            steps[k] += problem.steps - done
         solutions = tuple(as_solution(problem, names) for problem, names in problems)
         b = np.array([problem.offset() for problem, _ in problems])
         dual = np.array([problem.dual() for problem, _ in problems])
@@ -262,9 +269,12 @@ def smo_cascade(
         if (violation < tol).all():
             inner /= 10  # nothing violates, but the gap asks for more digits: at a large C each costs C
         else:
-            inner = min(inner, max(tol, 0.1 * float(violation.max())))
+            few = violators <= FEW * len(rows.number)
+            inner = tol if few else min(inner, max(tol, 0.1 * float(violation.max())))
         prune = task.kind == "svc" and n_rounds <= PRUNED_ROUNDS
-        rows, old = _grow(rows, problems, solutions, b, answer, prune)
+        if answer is not None and (len(answer.rows.number) or prune):
+            rows, old = _grow(rows, problems, solutions, b, answer, prune)
+            problems = []
         if len(rows.number) > max_active:
             raise _too_many(len(rows.number), max_active)
 
@@ -323,11 +333,9 @@ def _stalled(
 
 def _grow(
     rows: Rows, problems: Sequence[tuple[Problem, Array]], solutions: Sequence[Solution], b: Array,
-    answer: Certificate | None, prune: bool,
+    answer: Certificate, prune: bool,
 ) -> tuple[Rows, list[Solution | None]]:  # fmt: skip
     """The active rows with those that violate; with ``prune`` without those that are far from mattering."""
-    if answer is None:
-        return rows, list(solutions)
     kept = np.ones(len(rows.number), dtype=bool)
     if prune:
         kept[:] = False
@@ -364,7 +372,8 @@ def solve_gathered(
         sample = own
         if n > DIRECT_ROWS and task.kind != "one_class":
             rng = np.random.default_rng([seed, k])
-            sample = take_rows(own, np.sort(rng.choice(n, DIRECT_ROWS, replace=False)))
+            few, most = FIRST_ROWS
+            sample = take_rows(own, np.sort(rng.choice(n, min(max(few, n // 4), most), replace=False)))
         solver = smo_cascade(
             alone,
             kernel,
