@@ -54,10 +54,13 @@ TIGHTEST = 1e-4
 FIRST_TOL = 0.05
 """What the sample is solved to, at most: its solution is only a guide."""
 
+GATHERED_NEW = 2048
+"""Rows that join each side of a problem after a sweep in memory: what a loose solution misses is mostly not needed."""
+
 FEW = 0.01
 """New rows, as a part of the active ones, from which the active set is all but known: it is solved to ``tol``."""
 
-IDLE, PRUNED_ROUNDS = 0.5, 3
+IDLE, PRUNED_ROUNDS = 0.3, 5
 """Rows this far outside the margin leave the active set, in the first rounds: the sample brought many along."""
 
 
@@ -139,14 +142,14 @@ def _filled(hi: Array, mass: float) -> Array:
 
 
 def _enough_mass(
-    task: Task, kernel: KernelFunction, sample: Rows, n_rows: int, tol: float, cache_bytes: int, fold: Fold | None,
+    task: Task, kernel: KernelFunction, sample: Rows, n_rows: int, tol: float, memory: Array, fold: Fold | None,
     max_active: int,
 ) -> Asks:  # fmt: skip
     """Rows and a feasible start of a one-class machine: the rows that the sample's machine finds outermost, at bounds.
 
     The variables must sum to nu times the weight of all rows, which the sample alone cannot.
     """
-    problem, names = as_problem(task, kernel, sample, 0, None, cache_bytes)
+    problem, names = as_problem(task, kernel, sample, 0, None, memory)
     problem.solve(tol, 2**62)
     number, coef = coefficients([as_solution(problem, names)])
     S = sample.X[np.searchsorted(sample.number, number)]
@@ -168,7 +171,7 @@ def _enough_mass(
 
 
 def as_problem(
-    task: Task, kernel: KernelFunction, rows: Rows, k: int, old: Solution | None, cache_bytes: int
+    task: Task, kernel: KernelFunction, rows: Rows, k: int, old: Solution | None, memory: Array
 ) -> tuple[Problem, Array]:
     """Problem ``k`` over its active rows, warm from ``old``, and the numbers of those rows."""
     v = variables(task, k, rows.y, rows.weight)
@@ -181,7 +184,7 @@ def as_problem(
         table = np.zeros((len(places), old.beta.shape[1]))
         table[at] = old.beta
         beta = table.T.ravel() if table.shape[1] > 1 else table[row, 0]
-    problem = Problem(kernel, rows.X[places], row, v.c, v.lo, v.hi, beta, cache_bytes)
+    problem = Problem(kernel, rows.X[places], row, v.c, v.lo, v.hi, beta, memory)
     return problem, number
 
 
@@ -204,6 +207,7 @@ def smo_cascade(
     keep: bool = True,
     fold: Fold | None = None,
     max_active: int = 2**62,
+    memory: Array | None = None,
     number: int = -1,
 ) -> Asks:
     """Solve every problem of ``task`` to ``tol``, beginning with the rows of ``sample``.
@@ -218,9 +222,11 @@ def smo_cascade(
     n_new : rows that join each side of a problem after a sweep.
     keep : hold ``K coef`` of every row, and compute only changes.
     max_active : rows that may be active; more is a `MemoryPlanError`.
+    memory : to use for it instead, by problems that are solved one after the other.
     number : of the problem in the history.
     """
     P = len(task.pairs)
+    memory = np.empty(cache_bytes // 8) if memory is None else memory
     complete = len(sample.number) >= n_rows
     base: Array | None = None
     swept: tuple[Array, Array] | None = None
@@ -230,17 +236,19 @@ def smo_cascade(
     violators = -1
     gap, violation = np.full(P, np.inf), np.full(P, np.inf)
     if task.kind == "one_class" and not complete:
-        rows, first = yield from _enough_mass(task, kernel, sample, n_rows, inner, cache_bytes, fold, max_active)
+        rows, first = yield from _enough_mass(task, kernel, sample, n_rows, inner, memory, fold, max_active)
         old = [first]
         n_sweeps += 1
     problems: list[tuple[Problem, Array]] = []
     while True:
         if not problems:
-            problems = [as_problem(task, kernel, rows, k, old[k], cache_bytes) for k in range(P)]
+            problems = [as_problem(task, kernel, rows, k, old[k], memory) for k in range(P)]
         for k, (problem, _) in enumerate(problems):
             done = problem.steps
             problem.solve(inner, max(0, max_steps - int(steps[k])))
             steps[k] += problem.steps - done
+            if P > 1:
+                problem.cache = None  # the next problem has the memory
         solutions = tuple(as_solution(problem, names) for problem, names in problems)
         b = np.array([problem.offset() for problem, _ in problems])
         dual = np.array([problem.dual() for problem, _ in problems])
@@ -363,6 +371,7 @@ def solve_gathered(
     One problem at a time: a pair of classes has its own support vectors, and small matrices.
     """
     states = []
+    memory = np.empty(cache_bytes // 8)
     for k, pair in enumerate(task.pairs):
         v = variables(task, k, rows.y, rows.weight)
         places = np.unique(v.row)
@@ -379,8 +388,9 @@ def solve_gathered(
             kernel,
             sample,
             n,
+            n_new=GATHERED_NEW,
             tol=tol,
-            cache_bytes=cache_bytes,
+            memory=memory,
             max_steps=max_steps,
             max_active=max_active,
             number=k,
