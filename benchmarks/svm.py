@@ -149,7 +149,7 @@ def large_store():
         y = group.create_array("y", shape=(LARGE_ROWS,), chunks=(LARGE_CHUNK,), dtype="bool")
         for i in range(LARGE_ROWS // LARGE_CHUNK):
             at = slice(i * LARGE_CHUNK, (i + 1) * LARGE_CHUNK)
-            X[at], y[at] = noisy(LARGE_CHUNK, LARGE_FEATURES, 0.04, offset=i)
+            X[at], y[at] = noisy(LARGE_CHUNK, LARGE_FEATURES, 0.02, offset=i)
         (path / "done").touch()
     return zarr.open_group(path, mode="r")
 

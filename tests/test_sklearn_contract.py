@@ -16,6 +16,7 @@ from daskml_core.linear_model import (
     SGDRegressor,
 )
 from daskml_core.preprocessing import MinMaxScaler, StandardScaler
+from daskml_core.svm import SVC, SVR, OneClassSVM
 
 ESTIMATORS = [
     LinearRegression(),
@@ -36,6 +37,11 @@ ESTIMATORS = [
     KMeans(n_clusters=3),
     KMeans(n_clusters=3, init="k-means||"),
     KMeans(n_clusters=3, init="random", n_init=2),
+    SVC(tol=1e-9),
+    SVC(kernel="linear", decision_function_shape="ovo", tol=1e-9),
+    SVC(probability=True),
+    SVR(tol=1e-9),
+    OneClassSVM(tol=1e-9),
     StandardScaler(),
     MinMaxScaler(),
 ]

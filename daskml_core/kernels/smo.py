@@ -136,11 +136,11 @@ def smo(K: Array, F: Array, beta: Array, lo: Array, hi: Array, tol: float, max_s
     q = len(F)
     if not q:
         return 0, -NEVER
-    fill = [np.zeros(padded(q)) for _ in range(4)]
-    for target, source in zip(fill, (F, beta, lo, hi), strict=True):
+    wide = np.zeros((4, padded(q)))
+    for target, source in zip(wide, (F, beta, lo, hi), strict=True):
         target[:q] = source
-    steps, violation = _smo(K, *fill, tol, max_steps)
-    F[:], beta[:] = fill[0][:q], fill[1][:q]
+    steps, violation = _smo(K, wide[0], wide[1], wide[2], wide[3], tol, max_steps)
+    F[:], beta[:] = wide[0, :q], wide[1, :q]
     return int(steps), float(violation)
 
 

@@ -10,6 +10,7 @@ Conventions: P problems; S (m, d) support rows of all of them, coef (m, P); b (P
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -254,7 +255,10 @@ def certify(block: Block, p: SweepParams) -> Certificate:
     support, top, bottom, violators, found = zip(*parts, strict=True)
     wanted = _numbers(found)
     return Certificate(
-        *(np.array(sums, dtype=np.float64) for sums in (support, top, bottom, violators)),
+        np.array(support),
+        np.array(top),
+        np.array(bottom),
+        np.array(violators, dtype=np.float64),
         found,
         of_block(block, wanted - block.start, weight),
         ((block.start, f),) if p.keep else (),
@@ -266,7 +270,8 @@ def _numbers(found: tuple[Found, ...]) -> Array:
     return np.unique(np.concatenate([part for one in found for part in (one.up, one.low)]))
 
 
-class _Merge(NamedTuple):
+@dataclass(frozen=True)
+class _Merge:
     n_new: int
 
     def __call__(self, a: Certificate, b: Certificate) -> Certificate:

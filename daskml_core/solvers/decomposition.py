@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from daskml_core.kernels.kernel_functions import KernelFunction, fill, left_side, prepare, products
+from daskml_core.kernels.kernel_functions import KernelFunction, Prepared, fill, left_side, prepare, products
 from daskml_core.kernels.smo import NEVER, add_rows, padded, smo
 from daskml_core.sweep import Array
 
@@ -27,9 +27,6 @@ more: fewer than are free, and rounds undo each other (40 s where this took 12).
 
 LOCAL = 0.1
 """Part of the violation that a working set is solved to."""
-
-GATHERED_FEATURES = 200
-"""Features from which picking a working set's matrix out of the cache is faster than computing it once more."""
 
 
 @dataclass(eq=False)
@@ -123,11 +120,10 @@ class Problem:
             self.violation = top - bottom
             if self.violation < tol or left <= 0:
                 break
-            chosen = self._working_set(previous)
-            slots = cache.slots(self.row[chosen])
+            chosen = self._working_set(previous, cache.largest)
             if not np.array_equal(chosen, square):
                 K, square = np.zeros((len(chosen), padded(len(chosen)))), chosen
-                cache.square(self.row[chosen], slots, K[:, : len(chosen)])
+                cache.square(self.row[chosen], K[:, : len(chosen)])
             beta, F = self.beta[chosen], self.F[chosen]
             # Farther than a part of the violation is wasted: the other variables change the problem again.
             local = max(tol, LOCAL * self.violation)
@@ -136,7 +132,7 @@ class Problem:
             self.beta[chosen] = beta
             changed = np.flatnonzero(moved)
             f[:] = 0
-            add_rows(cache.table, slots[changed], moved[changed], f)
+            cache.add(self.row[chosen[changed]], moved[changed], f)
             self.F -= f[self.row] if len(self.row) != len(f) else f
             self.steps += steps
             left -= steps
@@ -144,10 +140,10 @@ class Problem:
             if not steps:  # rounding: no pair of the working set gains anything
                 break
 
-    def _working_set(self, previous: Array) -> Array:
+    def _working_set(self, previous: Array, largest: int) -> Array:
         """The variables that violate most on either side, and the free ones of the last working set."""
         up, low = self.beta < self.hi, self.beta > self.lo
-        size = min(max(WORKING, 2 * int(np.count_nonzero(up & low))), LARGEST_WORKING)
+        size = min(max(WORKING, 2 * int(np.count_nonzero(up & low))), largest)
         n = size // 4
         grow = _largest(np.where(up, self.F, -NEVER), n)
         shrink = _largest(np.where(low, -self.F, -NEVER), n)
@@ -163,24 +159,38 @@ def _largest(score: Array, n: int) -> Array:
 
 
 class RowCache:
-    """Rows of the kernel matrix, computed together where they are missing; the least recently used make room."""
+    """Rows of the kernel matrix, computed together where they are missing; the least recently used make room.
+
+    Where not even a working set's rows fit they are not kept at all: products a tile at a time are only twice as dear as
+    reading rows from memory, and dearer once they have to be written there first.
+    """
 
     def __init__(self, kernel: KernelFunction, X: Array, memory: Array) -> None:
         n = len(X)
-        # A working set is held whatever was asked for.
-        capacity = min(n, max(LARGEST_WORKING, len(memory) // n))
-        self.kernel = kernel
+        capacity = min(n, len(memory) // n)
+        self.keeps = capacity >= min(n, WORKING)
+        self.largest = min(LARGEST_WORKING, max(capacity, WORKING)) if self.keeps else LARGEST_WORKING
+        self.kernel, self.X = kernel, X
         self.left = left_side(kernel, X)
         self.right = prepare(kernel, X).rows
         # Memory that was touched before: the first touch of a page costs as much as the kernel values in it.
-        fits = capacity * n <= len(memory)
-        self.table = memory[: capacity * n].reshape(capacity, n) if fits else np.empty((capacity, n))
+        self.table = memory[: capacity * n].reshape(capacity, n)
         self.slot = np.full(n, -1)
         self.owner = np.full(capacity, -1)
         self.used = np.full(capacity, -1)
         self.clock = 0
 
-    def slots(self, rows: Array) -> Array:
+    def _columns(self, rows: Array) -> Array:
+        return self.right[rows] if self.kernel.name == "callable" else self.right[:, rows]
+
+    def add(self, rows: Array, coef: Array, f: Array) -> None:
+        """``f += K(X, rows) coef``."""
+        if self.keeps:
+            add_rows(self.table, self._slots(rows), coef, f)
+        else:
+            products(self.kernel, self.X, Prepared(self._columns(rows)), coef[:, None], f[:, None])
+
+    def _slots(self, rows: Array) -> Array:
         """Where in ``table`` the rows stand."""
         self.clock += 1
         wanted = np.unique(rows)
@@ -201,9 +211,6 @@ class RowCache:
             self.slot[missing], self.owner[free], self.used[free] = free, missing, self.clock
         return self.slot[rows]
 
-    def square(self, rows: Array, slots: Array, out: Array) -> None:
-        """Kernel values between rows that stand in ``slots``, into ``out``."""
-        if self.kernel.name == "callable" or self.left.shape[1] > GATHERED_FEATURES:
-            out[:] = self.table[slots[:, None], rows]
-        else:  # a million scattered reads took 15 ms, the products 2 ms
-            fill(self.kernel, self.left[rows], self.right[:, rows], out, symmetric=True)
+    def square(self, rows: Array, out: Array) -> None:
+        """Kernel values between ``rows``, into ``out``: a million scattered reads of the table took 15 ms, products 2."""
+        fill(self.kernel, self.left[rows], self._columns(rows), out, symmetric=True)

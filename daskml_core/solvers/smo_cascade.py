@@ -54,8 +54,8 @@ TIGHTEST = 1e-4
 FIRST_TOL = 0.05
 """What the sample is solved to, at most: its solution is only a guide."""
 
-GATHERED_NEW = 2048
-"""Rows that join each side of a problem after a sweep in memory: what a loose solution misses is mostly not needed."""
+LATER_NEW = 2048
+"""Rows that may join each side of a problem after any sweep but the first, or a quarter of the active ones."""
 
 FEW = 0.01
 """New rows, as a part of the active ones, from which the active set is all but known: it is solved to ``tol``."""
@@ -255,7 +255,9 @@ def smo_cascade(
         n_rounds += 1
         answer: Certificate | None = None
         if not complete:
-            sweep = _sweep(task, kernel, rows, solutions, b, n_new, fold, base, swept, keep)
+            # The first sweep finds most of what is needed; what a later solution misses is mostly not, it is only loose.
+            most = n_new if n_sweeps == 0 else min(n_new, max(LATER_NEW, len(rows.number) // 4))
+            sweep = _sweep(task, kernel, rows, solutions, b, most, fold, base, swept, keep)
             answer = yield certify_sweep(sweep)
             n_sweeps += 1
             if keep:
@@ -388,7 +390,7 @@ def solve_gathered(
             kernel,
             sample,
             n,
-            n_new=GATHERED_NEW,
+            n_new=LATER_NEW,
             tol=tol,
             memory=memory,
             max_steps=max_steps,
@@ -405,18 +407,23 @@ def solve_gathered(
         solution = state.solutions[0]
         stay = np.isin(solution.number, needed)
         solutions.append(Solution(rows.number[solution.number[stay]], solution.beta[stay]))
+
+    def joined(name: str) -> Array:
+        return np.concatenate([getattr(state, name) for state in states])
+
     return CascadeState(
-        take_rows(rows, needed),
-        tuple(solutions),
-        *(np.concatenate([getattr(state, name) for state in states]) for name in ("b", "dual")),
-        min(state.tol for state in states),
-        *(np.concatenate([getattr(state, name) for state in states]) for name in ("gap", "violation")),
-        max(state.violators for state in states),
-        np.concatenate([state.steps for state in states]),
-        max(state.n_rounds for state in states),
-        0,
-        all(state.converged for state in states),
-        next((state.stalled for state in states if state.stalled), ""),
+        rows=take_rows(rows, needed),
+        solutions=tuple(solutions),
+        b=joined("b"),
+        dual=joined("dual"),
+        tol=min(state.tol for state in states),
+        gap=joined("gap"),
+        violation=joined("violation"),
+        violators=max(state.violators for state in states),
+        steps=joined("steps"),
+        n_rounds=max(state.n_rounds for state in states),
+        converged=all(state.converged for state in states),
+        stalled=next((state.stalled for state in states if state.stalled), ""),
     )
 
 
