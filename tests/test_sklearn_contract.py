@@ -17,7 +17,7 @@ from daskml_core.linear_model import (
     SGDRegressor,
 )
 from daskml_core.preprocessing import MinMaxScaler, StandardScaler
-from daskml_core.svm import LinearSVC, LinearSVR
+from daskml_core.svm import SVC, SVR, LinearSVC, LinearSVR, OneClassSVM
 
 ESTIMATORS = [
     LinearRegression(),
@@ -51,6 +51,11 @@ ESTIMATORS = [
     RBFSampler(),
     RBFSampler(gamma="scale"),
     PolynomialCountSketch(),
+    SVC(tol=1e-9),
+    SVC(kernel="linear", decision_function_shape="ovo", tol=1e-9),
+    SVC(probability=True),
+    SVR(tol=1e-9),
+    OneClassSVM(tol=1e-9),
     StandardScaler(),
     MinMaxScaler(),
 ]

@@ -106,7 +106,32 @@ def gram(kernel: KernelFunction, X: Array, S: Array) -> Array:
     """Kernel values (rows of X, rows of S), float64."""
     if kernel.name == "callable":
         return values(kernel, X, S)
-    return values(kernel, left_side(kernel, X), prepare(kernel, S).rows)
+    out = np.empty((len(X), len(S)))
+    fill(kernel, left_side(kernel, X), prepare(kernel, S).rows, out)
+    return out
+
+
+def fill(kernel: KernelFunction, x: Array, right: Array, out: Array, *, symmetric: bool = False) -> None:
+    """Kernel values into ``out``, a tile at a time: in one piece each step would go through memory.
+
+    ``symmetric``: both sides are the same rows, and the half below the diagonal is copied.
+    """
+    if kernel.name == "callable":
+        out[:] = values(kernel, x, right)
+        return
+    n, m = out.shape
+    step = TILE_ROWS
+    table = np.empty(TILE_ROWS * TILE_SUPPORT)
+    for lo in range(0, n, step):
+        rows = slice(lo, min(lo + step, n))
+        part = x[rows]
+        for start in range(lo if symmetric else 0, m, TILE_SUPPORT):
+            columns = slice(start, min(start + TILE_SUPPORT, m))
+            width = columns.stop - columns.start
+            tile = table[: len(part) * width].reshape(len(part), width)
+            out[rows, columns] = values(kernel, part, right[:, columns], tile)
+        if symmetric:
+            out[rows.stop :, rows] = out[rows, rows.stop :].T
 
 
 def products(kernel: KernelFunction, X: Array, prepared: Prepared, coef: Array, out: Array) -> None:

@@ -1,0 +1,161 @@
+"""Sequential minimal optimisation of the box-constrained quadratic problem behind every support vector machine.
+
+Conventions
+-----------
+All machines are one problem in ``beta = y alpha`` (libsvm's signs taken into the box)::
+
+    maximise  c beta - beta K beta / 2   subject to  lo <= beta <= hi,  sum(beta) constant
+
+K     (q, q) kernel matrix, float64
+c     (q,): y for classification, ``t -/+ epsilon`` for the two variables of a regression's row, 0 for one class
+F     (q,) gradient ``c - K beta``, kept up to date
+A variable is *up* where it may grow (``beta < hi``) and *low* where it may shrink (``beta > lo``). The point is optimal
+to ``tol`` where ``max F[up] - min F[low] < tol``: libsvm's stopping rule.
+
+Source: Fan, Chen and Lin 2005, "Working set selection using second order information", WSS 2.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from daskml_core.sweep import Array
+
+LANES = 64
+"""Running maxima kept side by side, so that the search for the largest entry runs in vector registers."""
+
+NEVER = 1e300
+"""Taken from F where a variable cannot move that way: no branch in the loops."""
+
+CURVATURE = 1e-12
+"""Least curvature along a pair (libsvm's TAU): duplicate rows, and kernels that are not positive."""
+
+FAST = {"nsz", "reassoc", "contract", "arcp"}
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def _second(F: Any, low: Any, diagonal: Any, Ki: Any, Fi: float, Kii: float, best: Any, place: Any) -> int:
+    """The variable that, paired with the one of row ``Ki``, gains most by the second-order model; -1 for none."""
+    for lane in range(LANES):
+        best[lane] = 0.0
+        place[lane] = -LANES - 1
+    for start in range(0, len(F), LANES):
+        f, k = F[start : start + LANES], Ki[start : start + LANES]
+        d, never = diagonal[start : start + LANES], low[start : start + LANES]
+        for lane in range(LANES):
+            slope = Fi - f[lane] - never[lane]
+            slope = slope if slope > 0.0 else 0.0
+            curvature = Kii + d[lane] - 2 * k[lane]
+            curvature = curvature if curvature > CURVATURE else CURVATURE
+            gain = slope * slope / curvature
+            better = gain > best[lane]
+            best[lane] = gain if better else best[lane]
+            place[lane] = start if better else place[lane]
+    top = 0
+    for lane in range(LANES):
+        if best[lane] > best[top]:
+            top = lane
+    return place[top] + top if best[top] > 0.0 else -1
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def _move(F: Any, Ki: Any, Kj: Any, t: float, up: Any, low: Any, best: Any, place: Any, least: Any) -> Any:
+    """Update F after a step; returns the up variable with the largest F, and the violation ``max F[up] - min F[low]``."""
+    for lane in range(LANES):
+        best[lane] = -NEVER
+        least[lane] = NEVER
+        place[lane] = 0
+    for start in range(0, len(F), LANES):
+        f, a, b = F[start : start + LANES], Ki[start : start + LANES], Kj[start : start + LANES]
+        never, nor = up[start : start + LANES], low[start : start + LANES]
+        for lane in range(LANES):
+            value = f[lane] - t * (a[lane] - b[lane])
+            f[lane] = value
+            below = value + nor[lane]
+            least[lane] = below if below < least[lane] else least[lane]
+            value = value - never[lane]
+            better = value > best[lane]
+            best[lane] = value if better else best[lane]
+            place[lane] = start if better else place[lane]
+    top = 0
+    bottom = least[0]
+    for lane in range(LANES):
+        if best[lane] > best[top]:
+            top = lane
+        if least[lane] < bottom:
+            bottom = least[lane]
+    return place[top] + top, best[top] - bottom
+
+
+@numba.njit(cache=True, nogil=True)
+def _mark(t: int, beta: Any, lo: Any, hi: Any, up: Any, low: Any) -> None:
+    up[t] = 0.0 if beta[t] < hi[t] else NEVER
+    low[t] = 0.0 if beta[t] > lo[t] else NEVER
+
+
+@numba.njit(cache=True, nogil=True)
+def _smo(K: Any, F: Any, beta: Any, lo: Any, hi: Any, tol: float, max_steps: int) -> Any:
+    q = len(F)
+    diagonal, up, low = np.empty(q), np.empty(q), np.empty(q)
+    for t in range(q):
+        diagonal[t] = K[t, t] if t < len(K) else 0.0
+        _mark(t, beta, lo, hi, up, low)
+    best, least, place = np.empty(LANES), np.empty(LANES), np.empty(LANES, dtype=np.int64)
+    i, violation = _move(F, K[0], K[0], 0.0, up, low, best, place, least)
+    steps = 0
+    while violation >= tol and steps < max_steps:
+        j = _second(F, low, diagonal, K[i], F[i], diagonal[i], best, place)
+        if j < 0:
+            break
+        curvature = max(diagonal[i] + diagonal[j] - 2 * K[i, j], CURVATURE)
+        t = min((F[i] - F[j]) / curvature, hi[i] - beta[i], beta[j] - lo[j])
+        # Bounds are met to the bit: what is at its bound must not be taken for free.
+        beta[i] = hi[i] if t == hi[i] - beta[i] else beta[i] + t
+        beta[j] = lo[j] if t == beta[j] - lo[j] else beta[j] - t
+        _mark(i, beta, lo, hi, up, low)
+        _mark(j, beta, lo, hi, up, low)
+        i, violation = _move(F, K[i], K[j], t, up, low, best, place, least)
+        steps += 1
+    return steps, violation
+
+
+def padded(n: int) -> int:
+    """Columns of a kernel matrix of ``n`` variables as `smo` wants it."""
+    return -(-n // LANES) * LANES
+
+
+def smo(K: Array, F: Array, beta: Array, lo: Array, hi: Array, tol: float, max_steps: int) -> tuple[int, float]:
+    """Steps taken, and the violation that is left; ``beta`` and ``F`` (q,) are moved in place.
+
+    K (q, padded(q)) float64, rows complete; columns beyond q are never chosen. A step costs two passes over q entries,
+    0.5 ns each.
+    """
+    q = len(F)
+    if not q:
+        return 0, -NEVER
+    wide = np.zeros((4, padded(q)))
+    for target, source in zip(wide, (F, beta, lo, hi), strict=True):
+        target[:q] = source
+    steps, violation = _smo(K, wide[0], wide[1], wide[2], wide[3], tol, max_steps)
+    F[:], beta[:] = wide[0, :q], wide[1, :q]
+    return int(steps), float(violation)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def _axpy(a: float, x: Any, out: Any) -> None:
+    for t in range(len(out)):
+        out[t] += a * x[t]
+
+
+@numba.njit(cache=True, nogil=True)
+def add_rows(table: Any, slots: Any, coef: Any, out: Any) -> None:
+    """``out += coef @ table[slots]`` without a copy of the rows; tiles stay in the first cache."""
+    n = len(out)
+    for start in range(0, n, 2048):
+        stop = min(n, start + 2048)
+        o = out[start:stop]
+        for s in range(len(slots)):
+            _axpy(coef[s], table[slots[s], start:stop], o)

@@ -1,0 +1,216 @@
+"""The quadratic problem of a support vector machine over rows that lie in memory, by working sets.
+
+Up to `WHOLE` variables the kernel matrix is formed and SMO runs on it to the end. Beyond, a working set of the most
+violating variables is solved so, the gradient of all others follows from its rows of the kernel matrix (one product),
+and so on until no pair violates. A step then costs two passes over a working set that lies in the first caches, not over
+all variables. Rows of the kernel matrix are kept in a cache, the least recently used make room.
+
+Source: Joachims 1999 (decomposition); Wen et al. 2018, ThunderSVM (half of the working set stays).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from daskml_core.kernels.kernel_functions import KernelFunction, Prepared, fill, left_side, prepare, products
+from daskml_core.kernels.smo import NEVER, add_rows, padded, smo
+from daskml_core.sweep import Array
+
+WHOLE = 2048
+"""Variables up to which SMO runs on the complete kernel matrix."""
+
+WORKING, LARGEST_WORKING = 1024, 4096
+"""Variables of a working set, half of them new in each round; twice the free variables of the last round, where those are
+more: fewer than are free, and rounds undo each other (40 s where this took 12)."""
+
+LOCAL = 0.1
+"""Part of the violation that a working set is solved to."""
+
+
+@dataclass(eq=False)
+class Problem:
+    """One problem in memory: the rows, and variables that belong to them (two a row in a regression).
+
+    Parameters
+    ----------
+    kernel : the kernel function.
+    X : (rows, d).
+    row : (m,) the row of each variable.
+    c, lo, hi, beta : (m,), as in `daskml_core.kernels.smo`.
+    memory : flat float64 array for rows of the kernel matrix, which problems that are solved in turn share.
+    """
+
+    kernel: KernelFunction
+    X: Array
+    row: Array
+    c: Array
+    lo: Array
+    hi: Array
+    beta: Array
+    memory: Array
+    F: Array = field(init=False)
+    cache: RowCache | None = None
+    steps: int = 0
+    violation: float = float("inf")
+
+    def __post_init__(self) -> None:
+        self.refresh()
+
+    def coef(self) -> Array:
+        """Sum of each row's variables (rows,)."""
+        return np.bincount(self.row, weights=self.beta, minlength=len(self.X))
+
+    def refresh(self) -> None:
+        """F from nothing: rounding of many updates does not pile up."""
+        coef = self.coef()
+        support = np.flatnonzero(coef)
+        f = np.zeros((len(self.X), 1))
+        if len(support):
+            prepared = prepare(self.kernel, self.X[support])
+            products(self.kernel, self.X, prepared, coef[support, None], f)
+        self.F = self.c - f[self.row, 0]
+
+    def extremes(self) -> tuple[float, float]:
+        """``max F[up], min F[low]``; minus or plus `NEVER` where no variable can move that way."""
+        up, low = self.beta < self.hi, self.beta > self.lo
+        return float(self.F[up].max(initial=-NEVER)), float(self.F[low].min(initial=NEVER))
+
+    def offset(self) -> float:
+        """b: the mean of F over the free variables, or the middle between the bounds that the others set (libsvm's)."""
+        free = (self.beta > self.lo) & (self.beta < self.hi)
+        if free.any():
+            return float(self.F[free].mean())
+        top, bottom = self.extremes()
+        if abs(top) >= NEVER or abs(bottom) >= NEVER:
+            return 0.0 if abs(top) >= NEVER and abs(bottom) >= NEVER else bottom if abs(top) >= NEVER else top
+        return (top + bottom) / 2
+
+    def dual(self) -> float:
+        """``c beta - beta K beta / 2``."""
+        return float(self.beta @ (self.c + self.F)) / 2
+
+    def solve(self, tol: float, max_steps: int) -> None:
+        """Move beta and F until no pair violates by ``tol``, or ``max_steps`` more steps were taken."""
+        if len(self.row) <= WHOLE:
+            self._solve_whole(tol, max_steps)
+        else:
+            self._solve_by_working_sets(tol, max_steps)
+
+    def _solve_whole(self, tol: float, max_steps: int) -> None:
+        n, m = len(self.X), len(self.row)
+        K = np.zeros((m, padded(m)))
+        one_each = n == m
+        table = K[:, :m] if one_each else np.empty((n, n))
+        fill(self.kernel, left_side(self.kernel, self.X), prepare(self.kernel, self.X).rows, table, symmetric=True)
+        if not one_each:
+            K[:, :m] = table[np.ix_(self.row, self.row)]
+        steps, self.violation = smo(K, self.F, self.beta, self.lo, self.hi, tol, max_steps)
+        self.steps += steps
+
+    def _solve_by_working_sets(self, tol: float, max_steps: int) -> None:
+        cache = self.cache = self.cache or RowCache(self.kernel, self.X, self.memory)
+        previous = np.empty(0, dtype=np.int64)
+        K, square = np.empty((0, 0)), np.empty(0, dtype=np.int64)
+        f = np.empty(len(self.X))
+        left = max_steps
+        while True:
+            top, bottom = self.extremes()
+            self.violation = top - bottom
+            if self.violation < tol or left <= 0:
+                break
+            chosen = self._working_set(previous, cache.largest)
+            if not np.array_equal(chosen, square):
+                K, square = np.zeros((len(chosen), padded(len(chosen)))), chosen
+                cache.square(self.row[chosen], K[:, : len(chosen)])
+            beta, F = self.beta[chosen], self.F[chosen]
+            # Farther than a part of the violation is wasted: the other variables change the problem again.
+            local = max(tol, LOCAL * self.violation)
+            steps, _ = smo(K, F, beta, self.lo[chosen], self.hi[chosen], local, min(left, 20 * len(chosen)))
+            moved = beta - self.beta[chosen]
+            self.beta[chosen] = beta
+            changed = np.flatnonzero(moved)
+            f[:] = 0
+            cache.add(self.row[chosen[changed]], moved[changed], f)
+            self.F -= f[self.row] if len(self.row) != len(f) else f
+            self.steps += steps
+            left -= steps
+            previous = chosen
+            if not steps:  # rounding: no pair of the working set gains anything
+                break
+
+    def _working_set(self, previous: Array, largest: int) -> Array:
+        """The variables that violate most on either side, and the free ones of the last working set."""
+        up, low = self.beta < self.hi, self.beta > self.lo
+        size = min(max(WORKING, 2 * int(np.count_nonzero(up & low))), largest)
+        n = size // 4
+        grow = _largest(np.where(up, self.F, -NEVER), n)
+        shrink = _largest(np.where(low, -self.F, -NEVER), n)
+        free = (self.beta[previous] > self.lo[previous]) & (self.beta[previous] < self.hi[previous])
+        kept = np.concatenate([previous[free], previous[~free]])[: size - 2 * n]
+        return np.unique(np.concatenate([grow, shrink, kept]))
+
+
+def _largest(score: Array, n: int) -> Array:
+    """Places of the ``n`` largest entries, those of ``-NEVER`` left out."""
+    places = np.argpartition(score, len(score) - n)[len(score) - n :] if n < len(score) else np.arange(len(score))
+    return places[score[places] > -NEVER]
+
+
+class RowCache:
+    """Rows of the kernel matrix, computed together where they are missing; the least recently used make room.
+
+    Where not even a working set's rows fit they are not kept at all: products a tile at a time are only twice as dear as
+    reading rows from memory, and dearer once they have to be written there first.
+    """
+
+    def __init__(self, kernel: KernelFunction, X: Array, memory: Array) -> None:
+        n = len(X)
+        capacity = min(n, len(memory) // n)
+        self.keeps = capacity >= min(n, WORKING)
+        self.largest = min(LARGEST_WORKING, max(capacity, WORKING)) if self.keeps else LARGEST_WORKING
+        self.kernel, self.X = kernel, X
+        self.left = left_side(kernel, X)
+        self.right = prepare(kernel, X).rows
+        # Memory that was touched before: the first touch of a page costs as much as the kernel values in it.
+        self.table = memory[: capacity * n].reshape(capacity, n)
+        self.slot = np.full(n, -1)
+        self.owner = np.full(capacity, -1)
+        self.used = np.full(capacity, -1)
+        self.clock = 0
+
+    def _columns(self, rows: Array) -> Array:
+        return self.right[rows] if self.kernel.name == "callable" else self.right[:, rows]
+
+    def add(self, rows: Array, coef: Array, f: Array) -> None:
+        """``f += K(X, rows) coef``."""
+        if self.keeps:
+            add_rows(self.table, self._slots(rows), coef, f)
+        else:
+            products(self.kernel, self.X, Prepared(self._columns(rows)), coef[:, None], f[:, None])
+
+    def _slots(self, rows: Array) -> Array:
+        """Where in ``table`` the rows stand."""
+        self.clock += 1
+        wanted = np.unique(rows)
+        held = self.slot[wanted]
+        self.used[held[held >= 0]] = self.clock
+        missing = wanted[held < 0]
+        if len(missing):
+            # Among equals the lowest slots: those never used come first.
+            free = np.argsort(self.used, kind="stable")[: len(missing)]
+            evicted = self.owner[free]
+            self.slot[evicted[evicted >= 0]] = -1
+            start, stop = int(free[0]), int(free[0]) + len(free)
+            neighbours = free[-1] == stop - 1 and bool((np.diff(free) == 1).all())
+            fresh = self.table[start:stop] if neighbours else np.empty((len(missing), self.table.shape[1]))
+            fill(self.kernel, self.left[missing], self.right, fresh)
+            if not neighbours:
+                self.table[free] = fresh
+            self.slot[missing], self.owner[free], self.used[free] = free, missing, self.clock
+        return self.slot[rows]
+
+    def square(self, rows: Array, out: Array) -> None:
+        """Kernel values between ``rows``, into ``out``: a million scattered reads of the table took 15 ms, products 2."""
+        fill(self.kernel, self.left[rows], self._columns(rows), out, symmetric=True)

@@ -1,0 +1,435 @@
+"""Support vector machines: solve an active set, hold the solution against all rows in one sweep, add what violates.
+
+The active rows are solved to optimality by SMO; all others have ``beta = 0``, so that the solution is a feasible point of
+the whole problem whose dual objective is known. A sweep computes the gradient of every row. It gives the primal, hence
+the duality gap: how far the objective is from its optimum at most. Rows that violate join the active set, which is solved
+again from where it stood. The first active set is a sample drawn over all blocks: its solution finds most of the rows
+that matter in one sweep, whatever order the data has. SMO on every block, the first step of a cascade, was slower:
+each block finds as many support vectors as the sample does, and their union is mostly rows that no solution needs.
+
+All one-against-one pairs are answered by the same sweeps. Where ``K coef`` of every row fits into memory it is kept,
+and the next sweep only computes what changed: bounded support vectors, most of them in noisy data, are gone over once.
+
+Related: Graf et al. 2004 (cascade); Joachims 1999; Fan, Chen and Lin 2005.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from daskml_core.errors import MemoryPlanError
+from daskml_core.kernels.kernel_functions import KernelFunction
+from daskml_core.kernels.smo import NEVER
+from daskml_core.kernels.svm import (
+    Certificate,
+    Fold,
+    Rows,
+    SweepParams,
+    Task,
+    certify_sweep,
+    join_rows,
+    take_rows,
+    variables,
+)
+from daskml_core.solvers.decomposition import Problem
+from daskml_core.solvers.in_memory import Asks, answer_from
+from daskml_core.sweep import Array, Block
+
+DIRECT_ROWS = 1024
+"""Rows of a problem in memory up to which all of them are active from the start."""
+
+FIRST_ROWS = 512, 4096
+"""Of more rows a quarter is, between these bounds."""
+
+MAX_ROUNDS = 200
+"""Sweeps after which a fit gives up; fits that converge took less than 12."""
+
+TIGHTEST = 1e-4
+"""Smallest part of ``tol`` that the active set is solved to where only the gap is missing."""
+
+FIRST_TOL = 0.05
+"""What the sample is solved to, at most: its solution is only a guide."""
+
+LATER_NEW = 2048
+"""Rows that may join each side of a problem after any sweep but the first, or a quarter of the active ones."""
+
+FEW = 0.01
+"""New rows, as a part of the active ones, from which the active set is all but known: it is solved to ``tol``."""
+
+IDLE, PRUNED_ROUNDS = 0.3, 5
+"""Rows this far outside the margin leave the active set, in the first rounds: the sample brought many along."""
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Beta of one problem's active rows, by row number; rows without a variable are left out."""
+
+    number: Array
+    beta: Array
+    """(rows, variables a row)"""
+
+
+@dataclass(frozen=True)
+class CascadeState:
+    """All that the solver knows at the head of its loop."""
+
+    rows: Rows
+    """Every row that is active in some problem, by number."""
+    solutions: tuple[Solution, ...]
+    b: Array
+    dual: Array
+    tol: float
+    """What the active sets were solved to."""
+    gap: Array
+    """(P,) relative duality gaps over all rows; infinite before the first sweep."""
+    violation: Array
+    """(P,) ``max F[up] - min F[low]`` over all rows."""
+    violators: int = -1
+    steps: Array = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    n_rounds: int = 0
+    n_sweeps: int = 0
+    converged: bool = False
+    stalled: str = ""
+    problem: int = -1
+    """Which problem the state is of, where they are solved one after the other."""
+
+    def record(self) -> dict[str, Any]:
+        n_support = len(np.unique(np.concatenate([support_rows(s)[0] for s in self.solutions])))
+        return {
+            "n_rounds": self.n_rounds,
+            "gap": float(self.gap.max(initial=0.0)),
+            "violation": float(self.violation.max(initial=0.0)),
+            "dual": float(self.dual.sum()),
+            "active_rows": len(self.rows.number),
+            "support_rows": n_support,
+            "violators": self.violators,
+            "problem": self.problem,
+        }
+
+
+def support_rows(solution: Solution) -> tuple[Array, Array]:
+    """Numbers and coefficients of the support rows of one problem."""
+    coef = solution.beta.sum(axis=1)
+    at = np.flatnonzero(coef)
+    return solution.number[at], coef[at]
+
+
+def coefficients(solutions: Sequence[Solution]) -> tuple[Array, Array]:
+    """Numbers (m,) of the support rows of all problems, ascending, and their coefficients (m, P)."""
+    parts = [support_rows(solution) for solution in solutions]
+    number = np.unique(np.concatenate([n for n, _ in parts]))
+    table = np.zeros((len(number), len(parts)))
+    for k, (n, coef) in enumerate(parts):
+        table[np.searchsorted(number, n), k] = coef
+    return number, table
+
+
+def start_beta(task: Task, hi: Array) -> Array:
+    """A feasible start: zero, or for one class the first rows at their bounds until they sum to nu times all (libsvm)."""
+    if task.kind != "one_class":
+        return np.zeros(len(hi))
+    return _filled(hi, task.nu * float(hi.sum()))
+
+
+def _filled(hi: Array, mass: float) -> Array:
+    """Variables at their bounds, one after the other, until they sum to ``mass``."""
+    before = np.concatenate([[0.0], np.cumsum(hi)[:-1]])
+    return np.clip(mass - before, 0.0, hi)
+
+
+def _enough_mass(
+    task: Task, kernel: KernelFunction, sample: Rows, n_rows: int, tol: float, memory: Array, fold: Fold | None,
+    max_active: int,
+) -> Asks:  # fmt: skip
+    """Rows and a feasible start of a one-class machine: the rows that the sample's machine finds outermost, at bounds.
+
+    The variables must sum to nu times the weight of all rows, which the sample alone cannot.
+    """
+    problem, names = as_problem(task, kernel, sample, 0, None, memory)
+    problem.solve(tol, 2**62)
+    number, coef = coefficients([as_solution(problem, names)])
+    S = sample.X[np.searchsorted(sample.number, number)]
+    mass, n = task.nu * task.total, int(task.nu * n_rows) + 1
+    while True:
+        n = min(n_rows, n + n // 5 + 100)
+        if n > max_active:
+            raise _too_many(n, max_active)
+        b = np.array([problem.offset()])
+        sweep = SweepParams(kernel, task, S, coef, b, (np.empty(0, dtype=np.int64),), n, fold, everything=True)
+        answer: Certificate = yield certify_sweep(sweep)
+        places = np.searchsorted(answer.rows.number, answer.found[0].up)
+        weight = answer.rows.weight[places]
+        if weight.sum() >= mass or n == n_rows:
+            break
+    beta = np.zeros(len(answer.rows.number))
+    beta[places] = _filled(weight, mass)
+    return answer.rows, Solution(answer.rows.number, beta[:, None])
+
+
+def as_problem(
+    task: Task, kernel: KernelFunction, rows: Rows, k: int, old: Solution | None, memory: Array
+) -> tuple[Problem, Array]:
+    """Problem ``k`` over its active rows, warm from ``old``, and the numbers of those rows."""
+    v = variables(task, k, rows.y, rows.weight)
+    places = np.unique(v.row)
+    beta = np.zeros(len(v.row)) if old is not None else start_beta(task, v.hi)
+    number = rows.number[places]
+    row = np.searchsorted(places, v.row)
+    if old is not None and len(old.number):
+        at = np.searchsorted(number, old.number)
+        table = np.zeros((len(places), old.beta.shape[1]))
+        table[at] = old.beta
+        beta = table.T.ravel() if table.shape[1] > 1 else table[row, 0]
+    problem = Problem(kernel, rows.X[places], row, v.c, v.lo, v.hi, beta, memory)
+    return problem, number
+
+
+def as_solution(problem: Problem, number: Array) -> Solution:
+    """What is kept of a solved problem."""
+    width = len(problem.beta) // max(1, len(number))
+    return Solution(number, problem.beta.reshape(width, -1).T.copy() if width > 1 else problem.beta[:, None].copy())
+
+
+def smo_cascade(
+    task: Task,
+    kernel: KernelFunction,
+    sample: Rows,
+    n_rows: int,
+    *,
+    tol: float = 1e-3,
+    cache_bytes: int = 200 << 20,
+    max_steps: int = 2**62,
+    n_new: int = 2**31,
+    keep: bool = True,
+    fold: Fold | None = None,
+    max_active: int = 2**62,
+    memory: Array | None = None,
+    number: int = -1,
+) -> Asks:
+    """Solve every problem of ``task`` to ``tol``, beginning with the rows of ``sample``.
+
+    Parameters
+    ----------
+    sample : the first active rows; where they are all rows that count, no sweep is needed.
+    n_rows : rows that the sweeps go over.
+    tol : the violation that is left (libsvm's rule) and the relative duality gap, both over all rows.
+    cache_bytes : for rows of the kernel matrix of the active set.
+    max_steps : SMO steps of a problem.
+    n_new : rows that join each side of a problem after a sweep.
+    keep : hold ``K coef`` of every row, and compute only changes.
+    max_active : rows that may be active; more is a `MemoryPlanError`.
+    memory : to use for it instead, by problems that are solved one after the other.
+    number : of the problem in the history.
+    """
+    P = len(task.pairs)
+    memory = np.empty(cache_bytes // 8) if memory is None else memory
+    complete = len(sample.number) >= n_rows
+    base: Array | None = None
+    swept: tuple[Array, Array] | None = None
+    old: list[Solution | None] = [None] * P
+    rows = sample
+    inner, steps, n_rounds, n_sweeps = max(tol, FIRST_TOL) if not complete else tol, np.zeros(P, dtype=np.int64), 0, 0
+    violators = -1
+    gap, violation = np.full(P, np.inf), np.full(P, np.inf)
+    if task.kind == "one_class" and not complete:
+        rows, first = yield from _enough_mass(task, kernel, sample, n_rows, inner, memory, fold, max_active)
+        old = [first]
+        n_sweeps += 1
+    problems: list[tuple[Problem, Array]] = []
+    while True:
+        if not problems:
+            problems = [as_problem(task, kernel, rows, k, old[k], memory) for k in range(P)]
+        for k, (problem, _) in enumerate(problems):
+            done = problem.steps
+            problem.solve(inner, max(0, max_steps - int(steps[k])))
+            steps[k] += problem.steps - done
+            if P > 1:
+                problem.cache = None  # the next problem has the memory
+        solutions = tuple(as_solution(problem, names) for problem, names in problems)
+        b = np.array([problem.offset() for problem, _ in problems])
+        dual = np.array([problem.dual() for problem, _ in problems])
+        n_rounds += 1
+        answer: Certificate | None = None
+        if not complete:
+            # The first sweep finds most of what is needed; what a later solution misses is mostly not, it is only loose.
+            most = n_new if n_sweeps == 0 else min(n_new, max(LATER_NEW, len(rows.number) // 4))
+            sweep = _sweep(task, kernel, rows, solutions, b, most, fold, base, swept, keep)
+            answer = yield certify_sweep(sweep)
+            n_sweeps += 1
+            if keep:
+                base, swept = (
+                    np.concatenate([f for _, f in sorted(answer.f, key=lambda part: part[0])]),
+                    coefficients(solutions),
+                )
+        gap, violation = _measure(problems, b, dual, answer)
+        violators = 0 if answer is None else int(answer.violators.sum())
+        converged = bool((violation < tol).all() and ((gap <= tol).all() or not kernel.positive))
+        stalled = "" if converged else _stalled(steps, max_steps, n_rounds, violation, tol, inner, violators)
+        state = CascadeState(
+            rows, solutions, b, dual, inner, gap, violation, violators, steps.copy(), n_rounds, n_sweeps,
+            converged, stalled, number,
+        )  # fmt: skip
+        yield state
+        if converged or stalled:
+            return state
+        if (violation < tol).all():
+            inner /= 10  # nothing violates, but the gap asks for more digits: at a large C each costs C
+        else:
+            few = violators <= FEW * len(rows.number)
+            inner = tol if few else min(inner, max(tol, 0.1 * float(violation.max())))
+        prune = task.kind == "svc" and n_rounds <= PRUNED_ROUNDS
+        if answer is not None and (len(answer.rows.number) or prune):
+            rows, old = _grow(rows, problems, solutions, b, answer, prune)
+            problems = []
+        if len(rows.number) > max_active:
+            raise _too_many(len(rows.number), max_active)
+
+
+def _sweep(
+    task: Task, kernel: KernelFunction, rows: Rows, solutions: Sequence[Solution], b: Array, n_new: int,
+    fold: Fold | None, base: Array | None, swept: tuple[Array, Array] | None, keep: bool,
+) -> SweepParams:  # fmt: skip
+    """What to ask: the whole solution, or its difference to the one that was swept last."""
+    number, coef = coefficients(solutions)
+    if swept is not None:
+        # Rows that left the active set had no coefficient when they were swept: all that changed are still here.
+        both = np.union1d(number, swept[0])
+        change = np.zeros((len(both), coef.shape[1]))
+        change[np.searchsorted(both, number)] += coef
+        change[np.searchsorted(both, swept[0])] -= swept[1]
+        moved = np.flatnonzero(np.abs(change).any(axis=1))
+        number, coef = both[moved], change[moved]
+    S = rows.X[np.searchsorted(rows.number, number)]
+    return SweepParams(kernel, task, S, coef, b, (rows.number,) * len(b), n_new, fold, base, keep)
+
+
+def _measure(
+    problems: Sequence[tuple[Problem, Array]], b: Array, dual: Array, answer: Certificate | None
+) -> tuple[Array, Array]:
+    """Relative gaps and violations (P,) over all rows."""
+    gap, violation = np.zeros(len(problems)), np.zeros(len(problems))
+    for k, (problem, _) in enumerate(problems):
+        r = problem.F - b[k]
+        top, bottom = problem.extremes()
+        support = float(np.maximum(problem.hi * r, problem.lo * r).sum())
+        if answer is not None:
+            top, bottom = max(top, answer.top[k]), min(bottom, answer.bottom[k])
+            support = float(answer.support[k])
+        violation[k] = top - bottom if top > -NEVER and bottom < NEVER else 0.0
+        absolute = max(0.0, support - float(r @ problem.beta))
+        scale = max(abs(dual[k]), abs(dual[k] + absolute))
+        gap[k] = absolute / scale if scale > 0 else 0.0
+    return gap, violation
+
+
+def _stalled(
+    steps: Array, max_steps: int, n_rounds: int, violation: Array, tol: float, inner: float, violators: int
+) -> str:
+    """Why the solver cannot go on, or nothing."""
+    if (steps >= max_steps).any():
+        return f"max_iter={max_steps} steps were taken: raise it, or scale the features"
+    if n_rounds >= MAX_ROUNDS:
+        return f"{n_rounds} rounds were made: raise tol or lower C"
+    if (violation < tol).all() and inner <= TIGHTEST * tol:
+        return "rounding limits the duality gap: raise tol or lower C"
+    if not violators and inner <= tol and (violation >= tol).any():
+        return "rounding limits the violation: raise tol, lower C or scale the features"
+    return ""
+
+
+def _grow(
+    rows: Rows, problems: Sequence[tuple[Problem, Array]], solutions: Sequence[Solution], b: Array,
+    answer: Certificate, prune: bool,
+) -> tuple[Rows, list[Solution | None]]:  # fmt: skip
+    """The active rows with those that violate; with ``prune`` without those that are far from mattering."""
+    kept = np.ones(len(rows.number), dtype=bool)
+    if prune:
+        kept[:] = False
+        for k, (problem, names) in enumerate(problems):
+            idle = (problem.beta == 0) & (
+                (problem.F - b[k]) * (problem.lo + problem.hi) < -IDLE * np.abs(problem.lo + problem.hi)
+            )
+            kept[np.searchsorted(rows.number, names[problem.row[~idle]])] = True
+    new = np.flatnonzero(~np.isin(answer.rows.number, rows.number))
+    together = join_rows(take_rows(rows, np.flatnonzero(kept)), take_rows(answer.rows, new))
+    together = take_rows(together, np.argsort(together.number, kind="stable"))
+    old: list[Solution | None] = []
+    for solution in solutions:
+        stay = np.isin(solution.number, together.number)
+        old.append(Solution(solution.number[stay], solution.beta[stay]))
+    return together, old
+
+
+def solve_gathered(
+    task: Task, kernel: KernelFunction, rows: Rows, *, tol: float, cache_bytes: int, max_steps: int, seed: int,
+    max_active: int,
+) -> Asks:  # fmt: skip
+    """Solve every problem of ``task`` over rows that were gathered, each on its own rows; asks nothing of the data.
+
+    One problem at a time: a pair of classes has its own support vectors, and small matrices.
+    """
+    states = []
+    memory = np.empty(cache_bytes // 8)
+    for k, pair in enumerate(task.pairs):
+        v = variables(task, k, rows.y, rows.weight)
+        places = np.unique(v.row)
+        own = Rows(np.arange(len(places)), *take_rows(rows, places)[1:])
+        alone = task._replace(pairs=(pair,))
+        n = len(places)
+        sample = own
+        if n > DIRECT_ROWS and task.kind != "one_class":
+            rng = np.random.default_rng([seed, k])
+            few, most = FIRST_ROWS
+            sample = take_rows(own, np.sort(rng.choice(n, min(max(few, n // 4), most), replace=False)))
+        solver = smo_cascade(
+            alone,
+            kernel,
+            sample,
+            n,
+            n_new=LATER_NEW,
+            tol=tol,
+            memory=memory,
+            max_steps=max_steps,
+            max_active=max_active,
+            number=k,
+        )
+        state: CascadeState = yield from answer_from(solver, Block(own.X, own.y, own.weight, 0, 0))
+        (solution,) = state.solutions
+        at = places[solution.number]
+        states.append(replace(state, solutions=(Solution(at, solution.beta),)))
+    needed = np.unique(np.concatenate([support_rows(state.solutions[0])[0] for state in states]))
+    solutions = []
+    for state in states:
+        solution = state.solutions[0]
+        stay = np.isin(solution.number, needed)
+        solutions.append(Solution(rows.number[solution.number[stay]], solution.beta[stay]))
+
+    def joined(name: str) -> Array:
+        return np.concatenate([getattr(state, name) for state in states])
+
+    return CascadeState(
+        rows=take_rows(rows, needed),
+        solutions=tuple(solutions),
+        b=joined("b"),
+        dual=joined("dual"),
+        tol=min(state.tol for state in states),
+        gap=joined("gap"),
+        violation=joined("violation"),
+        violators=max(state.violators for state in states),
+        steps=joined("steps"),
+        n_rounds=max(state.n_rounds for state in states),
+        converged=all(state.converged for state in states),
+        stalled=next((state.stalled for state in states if state.stalled), ""),
+    )
+
+
+def _too_many(active: int, most: int) -> MemoryPlanError:
+    return MemoryPlanError(
+        f"{active:_} rows are or may become support vectors, but only {most:_} fit into half of the memory limit. Raise "
+        "daskml-core.memory-limit, lower C, or approximate the kernel: "
+        "make_pipeline(daskml_core.kernel_approximation.Nystroem(...), daskml_core.svm.LinearSVC())."
+    )
