@@ -72,7 +72,7 @@ def sampled_newton(
         sample: RowSample
         moments: SecondMoments
         wanted = sample_size(objective.n_features, objective.n_outputs, itemsize, sample_bytes)
-        asked = draw or sample_and_moments(wanted, n_rows, seed, itemsize)
+        asked: tuple[Sweep, ...] = draw or sample_and_moments(wanted, n_rows, seed, itemsize)
         # Coefficients of an earlier fit may be good enough already: the gradient there rides along in the same read.
         warm = bool(objective.unpack(theta)[0].any())
         if warm:
