@@ -149,7 +149,7 @@ def test_several_kernels_share_one_read():
 
 def test_tasks_of_a_sweep_do_not_grow_with_blocks_on_a_cluster():
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         assert len(client.scheduler_info(n_workers=-1)["workers"]) == 2
@@ -171,7 +171,7 @@ def test_tasks_of_a_sweep_do_not_grow_with_blocks_on_a_cluster():
 
 def test_task_names_tell_what_they_do():
     with (
-        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         X, y = two_classes(n=60_000)
@@ -187,7 +187,7 @@ def test_task_names_tell_what_they_do():
 
 def test_persisted_data_is_used_where_it_lies():
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         Client(cluster),
     ):
         # Blocks that come out different each time they are computed: only the persisted ones can agree with `held`.
@@ -227,7 +227,7 @@ def test_streamed_blocks_kept_decoded_are_read_once_and_removed_after_the_fit(tm
 def test_workers_keep_decoded_blocks_too(tmp_path):
     X, y = two_classes(n=1000)
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         Client(cluster),
         dask.config.set({"daskml-core.residency": False, "daskml-core.keep-decoded": str(tmp_path)}),
     ):

@@ -67,7 +67,7 @@ def test_the_cut_into_spans_does_not_show(spans, expected):
 @pytest.mark.parametrize(("workers", "threads"), [(1, 1), (1, 2), (2, 1), (3, 1)])
 def test_any_number_of_workers_and_threads_gives_the_same_bits(workers, threads, expected):
     with (
-        LocalCluster(n_workers=workers, threads_per_worker=threads, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=workers, threads_per_worker=threads, processes=False, dashboard_address=":0") as cluster,
         Client(cluster),
     ):
         for name, make in MODELS.items():
@@ -75,7 +75,7 @@ def test_any_number_of_workers_and_threads_gives_the_same_bits(workers, threads,
 
 
 def test_worker_processes_streamed_and_resident_give_the_same_bits(expected):
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster):
         for residency in (True, False):
             with dask.config.set({"daskml-core.residency": residency}):
                 for name in ("auto", "sgd", "gram"):
@@ -83,7 +83,7 @@ def test_worker_processes_streamed_and_resident_give_the_same_bits(expected):
 
 
 def test_a_killed_worker_changes_nothing(expected):
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster) as client:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
         pids = sorted(client.run(os.getpid).values())
         X, y = problem()
         model = MODELS["lbfgs"]()
