@@ -14,6 +14,8 @@ NAMES = [
     "kmeans_quality",
     "kmeans_speed",
     "cluster_metrics",
+    "linear_svm",
+    "svm",
 ]
 
 if __name__ == "__main__":

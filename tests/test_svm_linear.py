@@ -1,4 +1,4 @@
-"""Linear machines against liblinear, libsvm and optimality conditions; certificates; data where order matters."""
+"""Linear support vector machines against liblinear, libsvm and optimality conditions; data where order matters."""
 
 import dask
 import dask.array as da
