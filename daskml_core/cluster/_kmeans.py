@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import clone
 
 from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights
 from daskml_core.cluster._init import INITS, explicit_centers, first_centers
@@ -241,8 +242,9 @@ class KMeans(CentroidModel):
 
     def plan(self, X: Any, y: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do: blocks, spans, bytes a sweep, residency and peak memory; nothing is read."""
-        blocks = load_features(self, X, sample_weight, feature_dim)
-        runs = self._check_params(blocks)
-        before = f"{ROUNDS + 1}" if isinstance(self.init, str) and self.init == "k-means||" else "1"
-        sweeps = f"{before} for the first centres, one an iteration (at most {self.max_iter}), 1 for the inertia"
-        return self._plan(blocks, self._kernels(blocks, runs), sweeps)
+        model = clone(self)  # a plan leaves no trace
+        blocks = load_features(model, X, sample_weight, feature_dim)
+        runs = model._check_params(blocks)
+        before = f"{ROUNDS + 1}" if isinstance(model.init, str) and model.init == "k-means||" else "1"
+        sweeps = f"{before} for the first centres, one an iteration (at most {model.max_iter}), 1 for the inertia"
+        return model._plan(blocks, model._kernels(blocks, runs), sweeps)

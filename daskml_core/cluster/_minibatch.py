@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import clone
 
 from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights
 from daskml_core.cluster._init import INITS, explicit_centers, first_centers
@@ -227,10 +228,11 @@ class MiniBatchKMeans(CentroidModel):
 
     def plan(self, X: Any, y: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do; nothing is read."""
-        blocks = load_features(self, X, sample_weight, feature_dim)
-        self._check_params(blocks)
-        last = ", 1 for the inertia" if self.compute_labels else ""
-        return self._plan(blocks, self._kernels(blocks), f"a part of one, at most {self.max_iter}{last}")
+        model = clone(self)  # a plan leaves no trace
+        blocks = load_features(model, X, sample_weight, feature_dim)
+        model._check_params(blocks)
+        last = ", 1 for the inertia" if model.compute_labels else ""
+        return model._plan(blocks, model._kernels(blocks), f"a part of one, at most {model.max_iter}{last}")
 
 
 def _once(sweep: Any) -> Asks:

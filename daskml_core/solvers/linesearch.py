@@ -11,7 +11,7 @@ from daskml_core.sweep import Array
 
 SUFFICIENT_DECREASE = 1e-4
 
-SHORTER = 0.5 ** np.array([1, 2, 3, 4, 5, 7, 10, 14, 19, 25])
+SHORTER = 0.5 ** np.array([*range(1, 11), 14, 19, 25])
 """Parts of a failed step. Where nearly all rows are without loss, steps of a squared hinge are far too long."""
 
 
@@ -29,19 +29,15 @@ def backtrack(objective: Objective, theta: Array, step: Array, value: float, slo
     """The point to go on from along ``step``, and its evaluation; ``(None, None)`` when no length lowers the objective.
 
     ``slope`` is the directional derivative at ``theta``. The unit step comes first, in one sweep with all that the next
-    iteration needs. Should it fail, ten shorter ones are tried together in one more.
+    iteration needs. Should it fail, shorter ones are tried together in one more.
     """
     point = theta + step
     trial: Evaluation = yield from objective.evaluate(point, order)
     if _sufficient(objective, trial, step, value, slope):
         return point, trial
-    lengths = (
-        0.5 ** np.arange(1, 31, 3)
-        if not np.isfinite(trial.value)
-        else 0.5 ** np.array([1, 2, 3, 4, 5, 7, 10, 14, 19, 25])
-    )
-    # With their gradients: ten columns more of a product, and the chosen point needs no sweep of its own. Ten Hessians
-    # would cost more than that.
+    lengths = SHORTER if np.isfinite(trial.value) else 0.5 ** np.arange(1, 31, 3)
+    # With their gradients: some columns more of a product, and the chosen point needs no sweep of its own. So many
+    # Hessians would cost more than that.
     points = [theta + t * step for t in lengths]
     trials: list[Evaluation] = yield from objective.evaluate_many(points, 1 if order == 1 else 0)
     values = np.array([e.value for e in trials])
