@@ -48,7 +48,7 @@ FIRST_ROWS = 512, 4096
 MAX_ROUNDS = 200
 """Sweeps after which a fit gives up; fits that converge took less than 12."""
 
-TIGHTEST = 1e-4
+TIGHTEST = 1e-8
 """Smallest part of ``tol`` that the active set is solved to where only the gap is missing."""
 
 FIRST_TOL = 0.05
