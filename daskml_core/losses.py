@@ -71,6 +71,11 @@ class Loss:
     curvature_bound: float | None = None
     """Largest second derivative, where there is one."""
 
+    @property
+    def has_kinks(self) -> bool:
+        """Whether the loss is flat or straight beyond some point: Newton's step may then be far too long."""
+        return False
+
     def evaluate(self, Z: Array, y: Array, s: Array | None) -> tuple[Array, Array]:
         """Summed value a model (n_models,), and residuals R."""
         raise NotImplementedError
@@ -191,6 +196,10 @@ class SquaredHinge(Loss):
     name: str = "squared-hinge"
     curvature_bound: float | None = 2.0
 
+    @property
+    def has_kinks(self) -> bool:
+        return True
+
     def evaluate(self, Z: Array, y: Array, s: Array | None) -> tuple[Array, Array]:
         t = _labels(y, Z.dtype)
         slack = np.maximum(1 - t * Z, 0)
@@ -207,6 +216,10 @@ class SquaredEpsilonInsensitive(Loss):
     epsilon: float = 0.0
     name: str = "squared-epsilon-insensitive"
     curvature_bound: float | None = 2.0
+
+    @property
+    def has_kinks(self) -> bool:
+        return True
 
     def evaluate(self, Z: Array, y: Array, s: Array | None) -> tuple[Array, Array]:
         r = Z - _columns(y)
@@ -235,6 +248,10 @@ class SmoothedHinge(Loss):
     width: float = 1.0
     name: str = "smoothed-hinge"
 
+    @property
+    def has_kinks(self) -> bool:
+        return True
+
     def evaluate(self, Z: Array, y: Array, s: Array | None) -> tuple[Array, Array]:
         t = _labels(y, np.float64)
         value, slope = smoothed_part(1 - t * Z, self.width)
@@ -252,6 +269,10 @@ class SmoothedEpsilonInsensitive(Loss):
     epsilon: float = 0.0
     width: float = 1.0
     name: str = "smoothed-epsilon-insensitive"
+
+    @property
+    def has_kinks(self) -> bool:
+        return True
 
     def evaluate(self, Z: Array, y: Array, s: Array | None) -> tuple[Array, Array]:
         r = Z - _columns(y)

@@ -55,6 +55,11 @@ class Objective(Protocol):
         ...
 
     @property
+    def overshoots(self) -> bool:
+        """Whether steps may be too long by orders of magnitude."""
+        ...
+
+    @property
     def size(self) -> int: ...
 
     def evaluate(self, theta: Array, order: int = 1) -> Asks:
@@ -91,6 +96,10 @@ class LinearObjective:
     rounding: float = 1e-17
     intercept_scaling: float | None = None
     classes: OneAgainstRest | None = None
+
+    @property
+    def overshoots(self) -> bool:
+        return self.loss.has_kinks
 
     @property
     def n_outputs(self) -> int:
@@ -198,6 +207,10 @@ class HuberObjective:
     epsilon: float
     fit_intercept: bool = True
     rounding: float = 1e-17
+
+    @property
+    def overshoots(self) -> bool:
+        return False
 
     @property
     def size(self) -> int:

@@ -58,6 +58,10 @@ class UserObjective:
     rounding: float = 1e-17
 
     @property
+    def overshoots(self) -> bool:
+        return False
+
+    @property
     def size(self) -> int:
         return self.p
 

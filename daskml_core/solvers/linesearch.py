@@ -11,8 +11,11 @@ from daskml_core.sweep import Array
 
 SUFFICIENT_DECREASE = 1e-4
 
-SHORTER = 0.5 ** np.array([*range(1, 11), 14, 19, 25])
-"""Parts of a failed step. Where nearly all rows are without loss, steps of a squared hinge are far too long."""
+HALVES = 0.5 ** np.arange(1, 11)
+"""Parts of a failed step that are tried together."""
+
+FAR = 0.5 ** np.array([*range(1, 11), 14, 19, 25])
+"""The same where nearly all rows may be beyond their kink: such steps are far too long."""
 
 
 def noise(objective: Objective, value: float) -> float:
@@ -35,7 +38,9 @@ def backtrack(objective: Objective, theta: Array, step: Array, value: float, slo
     trial: Evaluation = yield from objective.evaluate(point, order)
     if _sufficient(objective, trial, step, value, slope):
         return point, trial
-    lengths = SHORTER if np.isfinite(trial.value) else 0.5 ** np.arange(1, 31, 3)
+    lengths = FAR if objective.overshoots else HALVES
+    if not np.isfinite(trial.value):
+        lengths = 0.5 ** np.arange(1, 31, 3)
     # With their gradients: some columns more of a product, and the chosen point needs no sweep of its own. So many
     # Hessians would cost more than that.
     points = [theta + t * step for t in lengths]
