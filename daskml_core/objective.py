@@ -123,7 +123,7 @@ class LinearObjective:
         b = np.concatenate([c for _, c in parts])
         folds = None
         if self.folds is not None:
-            folds = self.folds._replace(held_out=np.repeat(self.folds.held_out, len(thetas)))
+            folds = self.folds._replace(weight=np.repeat(self.folds.weight, len(thetas), axis=-1))
         return LinearParams(W, b, self.loss, order, folds)
 
     def finish(self, theta: Array, partial: LinearPartial, model: int, order: int) -> Evaluation:

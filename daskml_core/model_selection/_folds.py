@@ -404,7 +404,7 @@ def make_folds(cv: Any, X: Any, y: Any = None, groups: Any = None, *, classifier
         return cv.folds(X, y, groups)
     if isinstance(cv, str) or not (hasattr(cv, "split") or isinstance(cv, Iterable)):
         raise ValueError(
-            f"Expected `cv` as an integer, a cross-validation object (from scikit-learn or here), or an iterable. Got {cv!r}."
+            f"Expected `cv` as an integer, a cross-validation object (scikit-learn or ours) or an iterable; got {cv!r}."
         )
     n = n_rows_of(X)
     if hasattr(cv, "split"):
