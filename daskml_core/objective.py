@@ -6,6 +6,9 @@ The objective of a linear model is scikit-learn's, divided by the total weight::
 
 theta is the flat vector ``[W; b].ravel()`` of length (d + fit_intercept) * K, in C order: the K outputs of a feature are
 neighbours, the intercepts come last.
+
+A scaler in front of the model is part of the objective: theta is then about ``(x - shift) / scale``, and what the kernels see
+are coefficients of the rows as they are. No row is ever scaled.
 """
 
 from __future__ import annotations
@@ -78,6 +81,9 @@ class LinearObjective:
     fit_intercept: bool = True
     folds: FoldMask | None = None
     rounding: float = 1e-17
+    shift: Array | None = None
+    """(d,) subtracted from the features, and ``scale`` (d,) by which they are divided then; both or neither."""
+    scale: Array | None = None
 
     @property
     def n_outputs(self) -> int:
@@ -99,6 +105,20 @@ class LinearObjective:
             return table[:-1], table[-1]
         return table, np.zeros(self.n_outputs)
 
+    def unscaled(self, theta: Array) -> tuple[Array, Array]:
+        """W (d, K) and b (K,) about the rows as they are: ``w x' + b = (w / scale) x + b - (w / scale) shift``."""
+        W, b = self.unpack(theta)
+        if self.scale is None or self.shift is None:
+            return W, b
+        W = W / self.scale[:, None]
+        return W, b - self.shift @ W
+
+    def scaled(self, W: Array, b: Array) -> Array:
+        """The theta of W (d, K) and b (K,) about the rows as they are; without an intercept b is left out."""
+        if self.scale is None or self.shift is None:
+            return self.pack(W, b)
+        return self.pack(W * self.scale[:, None], b + self.shift @ W)
+
     def pack(self, W: Array, b: Array) -> Array:
         """Flat theta of W (d, K) and b (K,)."""
         return np.vstack([W, b[None, :]]).ravel() if self.fit_intercept else np.ascontiguousarray(W).ravel()
@@ -118,7 +138,7 @@ class LinearObjective:
 
     def params(self, thetas: Sequence[Array], order: int) -> LinearParams:
         """Kernel parameters for several points at once: they are so many models."""
-        parts = [self.unpack(theta) for theta in thetas]
+        parts = [self.unscaled(theta) for theta in thetas]
         W = np.hstack([w for w, _ in parts])
         b = np.concatenate([c for _, c in parts])
         folds = None
@@ -135,13 +155,25 @@ class LinearObjective:
         if order:
             assert partial.grad_W is not None and partial.grad_b is not None
             columns = slice(model * K, (model + 1) * K)
-            gW = partial.grad_W[:, columns] / self.sum_weight + self.penalty.l2 * W
-            grad = self.pack(gW, partial.grad_b[columns] / self.sum_weight)
+            gW, gb = partial.grad_W[:, columns] / self.sum_weight, partial.grad_b[columns] / self.sum_weight
+            if self.scale is not None and self.shift is not None:
+                gW = (gW - self.shift[:, None] * gb) / self.scale[:, None]
+            grad = self.pack(gW + self.penalty.l2 * W, gb)
         if order > 1:
             assert partial.hess is not None
-            hess = partial.hess[model, : self.size, : self.size] / self.sum_weight
+            hess = self._scaled_hessian(partial.hess[model])[: self.size, : self.size] / self.sum_weight
             hess[np.arange(d * K), np.arange(d * K)] += self.penalty.l2
         return Evaluation(value, grad, hess)
+
+    def _scaled_hessian(self, hess: Array) -> Array:
+        if self.scale is None or self.shift is None:
+            return hess
+        d = self.n_features
+        T = np.eye(d + 1)
+        T[np.arange(d), np.arange(d)] = 1 / self.scale
+        T[d, :d] = -self.shift / self.scale
+        T = np.kron(T, np.eye(self.n_outputs)) if self.n_outputs > 1 else T
+        return np.asarray(T.T @ hess @ T)
 
     def evaluate(self, theta: Array, order: int = 1) -> Asks:
         partial = yield Sweep(LINEAR_LOSS, self.params([theta], order))
@@ -155,7 +187,8 @@ class LinearObjective:
         # One conversation with the data gives the gradient and the features' scale together.
         partial, moments = yield (Sweep(LINEAR_LOSS, self.params([theta], 1)), Sweep(SECOND_MOMENTS))
         bound = self.loss.curvature_bound or 1.0
-        scale = bound * moments.squares / self.sum_weight + self.penalty.l2
+        squares = moments.squares if self.scale is None else np.full(self.n_features, self.sum_weight)
+        scale = bound * squares / self.sum_weight + self.penalty.l2
         scale[scale <= 0] = bound
         table = np.repeat(scale[:, None], self.n_outputs, axis=1)
         return self.finish(theta, partial, 0, 1), self.pack(table, np.full(self.n_outputs, bound))

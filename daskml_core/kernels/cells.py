@@ -4,7 +4,7 @@ Two rows are in one cell when all splits treat them alike. K-fold has a cell a f
 two of its boundaries; any other split as many as there are different patterns. So a mask over rows is a table over cells,
 and no mask of the length of the data is ever made for a model.
 
-Conventions: ``cell_of(start, n_rows)`` gives the cells (n_rows,), integers, of the rows from ``start`` on.
+Conventions: a function ``cell_of`` is one of the classes here; ``cell_of(start, n_rows)`` gives the cells (n_rows,), integers, of the rows from ``start`` on.
 """
 
 from __future__ import annotations
@@ -28,7 +28,11 @@ class Segments:
     stops: Array
 
     def __call__(self, start: int, n_rows: int) -> Array:
-        return np.searchsorted(self.stops, np.arange(start, start + n_rows), side="right")
+        return self.at(np.arange(start, start + n_rows))
+
+    def at(self, rows: Array) -> Array:
+        """Cells of rows of any numbers."""
+        return np.searchsorted(self.stops, rows, side="right")
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +43,10 @@ class Codes:
 
     def __call__(self, start: int, n_rows: int) -> Array:
         return self.codes[start : start + n_rows]
+
+    def at(self, rows: Array) -> Array:
+        """Cells of rows of any numbers."""
+        return self.codes[rows]
 
     def __sizeof__(self) -> int:  # what Dask asks to tell large parameters from small ones
         return object.__sizeof__(self) + sys.getsizeof(self.codes)
@@ -60,10 +68,32 @@ class Drawn:
         first = start // GROUP_ROWS * GROUP_ROWS
         return np.concatenate(parts)[start - first : stop - first]
 
+    def at(self, rows: Array) -> Array:
+        """Cells of rows of any numbers."""
+        cells = np.zeros(len(rows), dtype=np.int64)
+        groups = rows // GROUP_ROWS
+        for group in np.unique(groups):
+            inside = groups == group
+            cells[inside] = self._group(int(group))[rows[inside] - group * GROUP_ROWS]
+        return cells
+
     def _group(self, group: int) -> Array:
         lo, hi = group * GROUP_ROWS, min((group + 1) * GROUP_ROWS, self.n_rows)
         # Dealt out by the global number, so that the folds' sizes differ by one row at most.
         return np.random.default_rng([self.seed, group]).permutation(np.arange(lo, hi) % self.n_cells)
+
+
+def sort_by_cell(cells: Array) -> tuple[Any, list[tuple[int, slice]]]:
+    """The order that brings a tile's rows of one cell together, and each cell's run in it.
+
+    The order is a slice, and nothing is copied, where all rows are of one cell already.
+    """
+    if len(cells) and cells[0] == cells[-1] and (cells == cells[0]).all():
+        return slice(None), [(int(cells[0]), slice(0, len(cells)))]
+    order = np.argsort(cells, kind="stable")
+    counts = np.bincount(cells)
+    stops = np.cumsum(counts)
+    return order, [(c, slice(int(stops[c] - counts[c]), int(stops[c]))) for c in np.flatnonzero(counts)]
 
 
 def smallest_dtype(n: int) -> np.dtype[Any]:

@@ -6,8 +6,8 @@ X (rows, d); W (d, m * K) with a model's K outputs as neighbouring columns; b (m
 Everything is summed over tiles whose X stays in cache, in the data's precision inside a tile (BLAS) and in float64
 between tiles. The tile's size depends on d alone, never on the machine.
 
-With a fold mask, model j weighs the rows of cell c by ``weight[c, j]``, mostly 0 or 1, so that training on k - 1 folds is one
-more column of a matrix product and no copy of the data.
+With a fold mask, model j weighs the rows of cell c by ``weight[c, j]``, mostly 0 or 1, so that training on k - 1 folds is
+one more column of a matrix product and no copy of the data.
 """
 
 from __future__ import annotations
