@@ -1,0 +1,184 @@
+"""Scores of many linear models in one read, each on the rows of its own split alone.
+
+A block's rows are gathered split by split, and multiplied by the models of that split only: with k folds a k-th of the work of
+a training sweep. What comes back are sums that every metric of a kind can be made of.
+
+Conventions: models of one split are neighbours; model j belongs to ``split[j]``, and sees the rows whose cells are in
+``cells[split[j]]``. Scores are not weighted, as scikit-learn's searches do not weigh them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import log_expit, log_softmax, xlogy
+
+from daskml_core.kernels.linear import tile_rows
+from daskml_core.kernels.pairs import Ranking, rank_columns
+from daskml_core.sweep import Array, Block, Kernel
+
+
+class ScoreParams(NamedTuple):
+    """Models, their splits, and the sums that are wanted."""
+
+    W: Array
+    """(d, m * K)"""
+    b: Array
+    n_outputs: int
+    split: Array
+    """(m,) sorted."""
+    cells: Array
+    """(n_splits, n_cells) bool"""
+    cell_of: Any
+    n_classes: int | None
+    """``None`` for a numeric target of ``n_outputs`` columns."""
+    wants: frozenset[str]
+    """Of {"labels", "log_loss", "brier", "errors", "deviance"}."""
+    softmax: bool = True
+    exponential: bool = False
+    """Predictions are the exponential of the linear predictor."""
+    max_distinct: int = 0
+
+
+class ScoreSums(NamedTuple):
+    """Sums over each model's rows, float64; ``None`` where they were not wanted."""
+
+    rows: Array
+    """(n_splits,)"""
+    labels: Array | None
+    """(m, n_classes, n_classes) rows of each true (first) and predicted class."""
+    log_loss: Array | None
+    """(m,)"""
+    brier: Array | None
+    """(m,)"""
+    squared: Array | None
+    """(m, K) squared errors, and absolute ones."""
+    absolute: Array | None
+    deviance: Array | None
+    """(m,) of the Poisson deviance: ``y log mu - mu``; and (n_splits,) ``y log y``."""
+    y_log_y: Array | None
+
+
+def _parts(block: Block, params: ScoreParams) -> Iterator[tuple[int, slice, Array, Array]]:
+    """``(split, its models, y, predictors (rows, models * K))`` of each tile."""
+    X, dtype = block.X, block.X.dtype
+    cells = params.cell_of(block.start, block.n_rows)
+    V = np.ascontiguousarray(params.W, dtype=dtype)
+    bounds = np.searchsorted(params.split, np.arange(len(params.cells) + 1))
+    step, K = tile_rows(X.shape[1], dtype.itemsize), params.n_outputs
+    for lo in range(0, block.n_rows, step):
+        rows = slice(lo, lo + step)
+        for i, wanted in enumerate(params.cells):
+            first, stop = int(bounds[i]), int(bounds[i + 1])
+            seen = wanted[cells[rows]]
+            if first == stop or not seen.any():
+                continue
+            x, y = (X[rows], block.y[rows]) if seen.all() else (X[rows][seen], block.y[rows][seen])
+            columns = slice(first * K, stop * K)
+            # A matrix of one column is several times slower than a vector.
+            single = columns.stop - columns.start == 1
+            Z = (x @ V[:, columns.start])[:, None] if single else x @ np.ascontiguousarray(V[:, columns])
+            yield i, slice(first, stop), y, Z + params.b[columns]
+
+
+def fold_scores(block: Block, params: ScoreParams) -> ScoreSums:
+    """What metrics of labels, probabilities and numbers need; reads X once."""
+    m, K, C = len(params.split), params.n_outputs, params.n_classes
+    wants = params.wants
+    rows = np.zeros(len(params.cells))
+    labels = np.zeros((m, C, C)) if "labels" in wants and C is not None else None
+    log_loss = np.zeros(m) if "log_loss" in wants else None
+    brier = np.zeros(m) if "brier" in wants else None
+    squared, absolute = (np.zeros((m, K)) if "errors" in wants else None for _ in range(2))
+    deviance = np.zeros(m) if "deviance" in wants else None
+    y_log_y = np.zeros(len(params.cells)) if "deviance" in wants else None
+    for i, models, y, Z in _parts(block, params):
+        rows[i] += len(y)
+        if labels is not None and C is not None:
+            labels[models] += _confusion(y, Z, K, C)
+        if log_loss is not None or brier is not None:
+            own, rest = _log_probabilities(y, Z, K, params.softmax)
+            if log_loss is not None:
+                log_loss[models] -= np.maximum(own, np.log(np.finfo(np.float64).eps)).sum(axis=0)
+            if brier is not None:
+                brier[models] += np.square(np.exp(rest)).sum(axis=0)
+        if params.exponential:
+            Z = np.exp(Z)
+        if squared is not None and absolute is not None:
+            error = Z.reshape(len(y), -1, K) - y.reshape(len(y), 1, -1)
+            squared[models] += np.square(error).sum(axis=0)
+            absolute[models] += np.abs(error).sum(axis=0)
+        if deviance is not None and y_log_y is not None:
+            deviance[models] += (xlogy(y[:, None], Z) - Z).sum(axis=0)
+            y_log_y[i] += xlogy(y, y).sum()
+    return ScoreSums(rows, labels, log_loss, brier, squared, absolute, deviance, y_log_y)
+
+
+def _confusion(y: Array, Z: Array, K: int, C: int) -> Array:
+    """(models, C, C) counts of true and predicted classes."""
+    if K == 1:
+        # Whole numbers below 2**24 are exact in float32.
+        positive = (Z > 0).astype(np.float32)
+        hits = np.asarray(y, dtype=np.float32) @ positive
+        predicted = np.ones(len(y), dtype=np.float32) @ positive
+        ones = float(np.count_nonzero(y))
+        counts = np.empty((Z.shape[1], 2, 2))
+        counts[:, 1, 1], counts[:, 0, 1] = hits, predicted - hits
+        counts[:, 1, 0], counts[:, 0, 0] = ones - hits, len(y) - ones - (predicted - hits)
+        return counts
+    codes = Z.reshape(len(y), -1, K).argmax(axis=2)
+    n = codes.shape[1]
+    place = (np.arange(n) * C + y.astype(np.intp)[:, None]) * C + codes
+    return np.bincount(place.ravel(), minlength=n * C * C).astype(np.float64).reshape(n, C, C)
+
+
+def _log_probabilities(y: Array, Z: Array, K: int, softmax: bool) -> tuple[Array, Array]:
+    """Log-probability of the true class, and of the other one of two, (rows, models)."""
+    if K == 1:
+        sign = (2 * y - 1)[:, None]
+        return log_expit(sign * Z), log_expit(-sign * Z)
+    Z3 = Z.reshape(len(y), -1, K)
+    if softmax:
+        L = log_softmax(Z3, axis=2)
+    else:
+        L = log_expit(Z3)
+        L -= np.log(np.exp(L).sum(axis=2, keepdims=True))
+    own = L[np.arange(len(y)), :, y.astype(np.intp)]
+    return own, np.full_like(own, -np.inf)
+
+
+def fold_ranks(block: Block, params: ScoreParams) -> Ranking:
+    """Distinct scores of each model of two classes over its rows, with the numbers of both classes at each."""
+    m = len(params.split)
+    scores: list[list[Array]] = [[] for _ in range(m)]
+    truth: list[list[Array]] = [[] for _ in range(m)]
+    for _, models, y, Z in _parts(block, params):
+        for j in range(models.start, models.stop):
+            scores[j].append(Z[:, j - models.start])
+            truth[j].append(y)
+    none = [np.zeros(0)]
+    columns = [np.concatenate(part or none).astype(np.float64) for part in scores]
+    hits = [np.concatenate(part or none) for part in truth]
+    return rank_columns(columns, hits, [np.ones(len(hit)) for hit in hits], params.max_distinct)
+
+
+def _workspace(n_rows: int, n_features: int, params: ScoreParams) -> int:
+    rows = min(n_rows, tile_rows(n_features, 4))
+    return rows * (params.W.shape[1] * 6 + n_features) * 8 + 9 * n_rows
+
+
+def _sum_bytes(n_features: int, params: ScoreParams) -> int:
+    classes = params.n_classes or 1
+    return 8 * len(params.split) * (classes * classes + 2 * params.n_outputs + 3) + 8 * params.W.size
+
+
+def _rank_workspace(n_rows: int, n_features: int, params: ScoreParams) -> int:
+    return _workspace(n_rows, n_features, params) + 8 * n_rows * len(params.split)
+
+
+FOLD_SCORES = Kernel(fold_scores, "scores-by-fold", _workspace, partial_bytes=_sum_bytes)
+FOLD_RANKS = Kernel(
+    fold_ranks, "ranks-by-fold", _rank_workspace, partial_bytes=lambda d, p: 24 * p.max_distinct * len(p.split)
+)
