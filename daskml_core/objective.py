@@ -7,8 +7,8 @@ The objective of a linear model is scikit-learn's, divided by the total weight::
 theta is the flat vector ``[W; b].ravel()`` of length (d + fit_intercept) * K, in C order: the K outputs of a feature are
 neighbours, the intercepts come last.
 
-A scaler in front of the model is part of the objective: theta is then about ``(x - shift) / scale``, and what the kernels see
-are coefficients of the rows as they are. No row is ever scaled.
+A scaler in front of the model is part of the objective: theta is then about ``(x - shift) / scale``, and what the kernels
+see are coefficients of the rows as they are. No row is ever scaled.
 """
 
 from __future__ import annotations

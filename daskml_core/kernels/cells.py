@@ -4,7 +4,8 @@ Two rows are in one cell when all splits treat them alike. K-fold has a cell a f
 two of its boundaries; any other split as many as there are different patterns. So a mask over rows is a table over cells,
 and no mask of the length of the data is ever made for a model.
 
-Conventions: a function ``cell_of`` is one of the classes here; ``cell_of(start, n_rows)`` gives the cells (n_rows,), integers, of the rows from ``start`` on.
+Conventions: a function ``cell_of`` is one of the classes here; ``cell_of(start, n_rows)`` gives the cells (n_rows,),
+integers, of the rows from ``start`` on.
 """
 
 from __future__ import annotations

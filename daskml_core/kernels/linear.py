@@ -104,22 +104,44 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
             rows = slice(lo, min(lo + step, block.n_rows))
             x, y = X[rows], block.y[rows]
             s: Weights = None if weight is None else weight[rows]
+            on: Any = slice(None)
+            models, v, shift = on, V, c
             if table is not None and place is not None:
-                s = CellWeights(table, place[rows], s)
+                seen = None if hess is not None or m < 4 else _seen_by(place[rows], table, loss.n_outputs)
+                if seen is None:
+                    s = CellWeights(table, place[rows], s)
+                else:
+                    # A tile of one cell: models that leave it out are left out, a k-th of the work of k folds.
+                    models, on, w = seen
+                    if not len(models):
+                        continue
+                    v, shift = np.ascontiguousarray(V[:, on]), c[on]
+                    if (w != 1).any():
+                        s = CellWeights(w[None, :], np.zeros(len(x), dtype=np.intp), s)
             # One model is a matrix-vector product: BLAS does that several times faster than a matrix of one column.
-            Z = (x @ V[:, 0])[:, None] if width == 1 else x @ V
-            Z += c
+            Z = (x @ V[:, 0])[:, None] if width == 1 else x @ v
+            Z += shift
             if not order:
-                value += loss.value(Z, y, s)
+                value[models] += loss.value(Z, y, s)
                 continue
             total, R = loss.evaluate(Z, y, s)
-            value += total
-            grad_W += (x.T @ R[:, 0])[:, None] if width == 1 else x.T @ R
+            value[models] += total
+            grad_W[:, on] += (x.T @ R[:, 0])[:, None] if width == 1 else x.T @ R
             # A product with ones: NumPy's sum along the first axis takes ten times as long.
-            grad_b += np.ones(len(R), dtype=R.dtype) @ R
+            grad_b[on] += np.ones(len(R), dtype=R.dtype) @ R
             if hess is not None:
                 _add_hessian(hess, x, Z, y, s, loss)
     return LinearPartial(value, grad_W, grad_b, hess)
+
+
+def _seen_by(place: Array, table: Array, n_outputs: int) -> tuple[Array, Array, Array] | None:
+    """Models and columns that see a tile, and their weights, where all its rows are of one cell that some leave out."""
+    if not len(place) or place[0] != place[-1] or (place != place[0]).any():
+        return None
+    weight = table[place[0]]
+    models = np.flatnonzero(weight)
+    columns = models if n_outputs == 1 else (models[:, None] * n_outputs + np.arange(n_outputs)).ravel()
+    return models, columns, weight[models]
 
 
 def _add_hessian(hess: Array, x: Array, Z: Array, y: Array, s: Weights, loss: Loss) -> None:

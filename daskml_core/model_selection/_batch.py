@@ -2,8 +2,10 @@
 
 The default solver's order of events: one sweep draws a sample for all models and finds what scalers need; the path of
 settings is solved on the sample, each from its neighbour's solution; one sweep finds the gradient at those solutions cell by
-cell, for all splits at the price of one; then every model goes its own way in lockstep, with its setting's sample Hessian as
-metric, and leaves when it has converged. Other solvers run in lockstep from the start.
+cell, for all splits at the price of one; a step common to all splits, and a second such sweep; then every model goes its own
+way in lockstep, with its setting's sample Hessian as metric, and leaves when it has converged. Splits differ from each other
+much less than the sample from the data: most models are there after one step of their own. Other solvers run in lockstep
+from the start.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ from daskml_core.kernels.cell_sums import (
     CELL_LOSS,
     CELL_MOMENTS,
     CellLossParams,
+    CellLossPartial,
     CellParams,
     merge_cell_moments,
 )
@@ -46,7 +49,7 @@ from daskml_core.model_selection._folds import Folds
 from daskml_core.objective import Evaluation, LinearObjective
 from daskml_core.solvers.in_memory import solve_in_memory
 from daskml_core.solvers.lbfgs import lbfgs, lbfgs_state
-from daskml_core.solvers.newton import newton
+from daskml_core.solvers.newton import newton, solve_spd
 from daskml_core.solvers.prox_newton import prox_newton, prox_newton_state
 from daskml_core.solvers.sampled_newton import complete_metric, sample_size
 from daskml_core.sweep import Array, Block, Sweep
@@ -108,6 +111,7 @@ class LinearBatch:
             self._prepare(job)
         self.metrics: dict[int, Array] = {}
         self._sample: RowSample | None = None
+        self._known: dict[int, tuple[tuple[Array, Array], CellLossPartial, int]] = {}
 
     # -- what is known before X is read --------------------------------------------------------------------------
 
@@ -325,8 +329,41 @@ class LinearBatch:
         for job in jobs:
             assert job.objective is not None
             job.theta = job.objective.scaled(*starts[job.setting])
-        first = self._first_gradients(engine, jobs, starts)
-        return [(job, self._go_on(job, first.get(id(job)))) for job in jobs]
+        first = self._gradients(engine, jobs, starts)
+        if not first:
+            return [(job, self._go_on(job, None)) for job in jobs]
+        moved = self._common_steps(jobs, starts, first)
+        second = self._gradients(engine, [job for job in jobs if job.setting in moved], moved)
+        return [(job, self._go_on(job, self._better(job, first[id(job)], second.get(id(job)), moved))) for job in jobs]
+
+    def _common_steps(
+        self, jobs: Sequence[Job], starts: dict[int, tuple[Array, Array]], first: dict[int, Evaluation]
+    ) -> dict[int, tuple[Array, Array]]:
+        """One step of each smooth setting along the mean gradient of its splits, about the rows as they are."""
+        moved = {}
+        for setting in starts:
+            members = [job for job in jobs if job.setting == setting]
+            objective, theta = members[0].objective, members[0].theta
+            assert objective is not None and theta is not None
+            tol, max_iter, _ = stopping(members[0].estimator)
+            slopes = [first[id(job)].grad for job in members]
+            if objective.penalty.l1 or max_iter < 2 or max(np.abs(g).max() for g in slopes if g is not None) <= tol:
+                continue
+            grad = np.mean([g for g in slopes if g is not None], axis=0)
+            moved[setting] = objective.unscaled(theta - solve_spd(self.metrics[setting], grad))
+        return moved
+
+    @staticmethod
+    def _better(
+        job: Job, first: Evaluation, second: Evaluation | None, moved: dict[int, tuple[Array, Array]]
+    ) -> tuple[Evaluation, Array | None]:
+        """Where a job goes on from: the lower of two points, and the other as what L-BFGS remembers."""
+        if second is None or not second.value < first.value:
+            return first, None
+        old, objective = job.theta, job.objective
+        assert objective is not None
+        job.theta = objective.scaled(*moved[job.setting])
+        return second, old
 
     def _metric(self, objective: LinearObjective, hess: Array, block: Block, squares: Array) -> Array:
         weight = objective.sum_weight
@@ -337,12 +374,12 @@ class LinearBatch:
             in_sample = _scaled_squares(block, objective.shift, objective.scale) / weight
         return complete_metric(whole, hess, in_sample, squares)
 
-    def _first_gradients(
+    def _gradients(
         self, engine: Engine, jobs: Sequence[Job], starts: dict[int, tuple[Array, Array]]
     ) -> dict[int, Evaluation]:
-        """Value and gradient of every job at its setting's start, a sweep of as many models as there are settings."""
+        """Value and gradient of every job at its setting's point, a sweep of as many models as there are settings."""
         splits = len({job.split for job in jobs})
-        if self._by_class or not self._cells or splits < 2:
+        if not jobs or self._by_class or not self._cells or splits < 2:
             return {}
         groups: dict[Any, list[int]] = {}
         for job in jobs:
@@ -355,28 +392,37 @@ class LinearBatch:
             W, b = np.hstack([starts[s][0] for s in members]), np.concatenate([starts[s][1] for s in members])
             sweeps.append(Sweep(CELL_LOSS, CellLossParams(W, b, loss, self.folds.cell_of, self.folds.n_cells)))
         answers = dict(zip(groups, engine.sweep(*sweeps), strict=True))
-        first = {}
-        for job in jobs:
-            objective, theta = job.objective, job.theta
-            assert objective is not None and theta is not None
-            model = groups[objective.loss].index(job.setting)
-            partial = answers[objective.loss].over(job.cells.astype(np.float64), model, objective.n_outputs)
-            first[id(job)] = objective.finish(theta, partial, 0, 1)
-        return first
+        for loss, members in groups.items():
+            for model, setting in enumerate(members):
+                self._known[setting] = (starts[setting], answers[loss], model)
+        return {id(job): self._evaluation(job)[1] for job in jobs}
 
-    def _go_on(self, job: Job, first: Evaluation | None) -> Any:
+    def _evaluation(self, job: Job) -> tuple[Array, Evaluation]:
+        """A point of the job's setting whose gradient is known cell by cell, and the job's value and gradient there."""
+        objective = job.objective
+        assert objective is not None
+        point, sums, model = self._known[job.setting]
+        theta = objective.scaled(*point)
+        partial = sums.over(job.cells.astype(np.float64), model, objective.n_outputs)
+        return theta, objective.finish(theta, partial, 0, 1)
+
+    def _go_on(self, job: Job, at: tuple[Evaluation, Array | None] | None) -> Any:
+        """A solver that goes on from the job's theta, where ``at`` tells what is known of it and of a point before it."""
         objective, theta, metric = job.objective, job.theta, self.metrics[job.setting]
         assert objective is not None and theta is not None
         tol, max_iter, _ = stopping(job.estimator)
-        if objective.penalty.l1:
-            if first is None:
-                return prox_newton(objective, theta, metric=metric, tol=tol, max_iter=max_iter)
-            state = prox_newton_state(objective, theta, first, tol, metric, True)
-            return prox_newton(objective, state=state, tol=tol, max_iter=max_iter)
-        if first is None:
-            return lbfgs(objective, theta, metric=metric, tol=tol, max_iter=max_iter)
         # L-BFGS alone, where one model would turn to exact Hessians: many of those cost more than the sweeps they save.
-        return lbfgs(objective, state=lbfgs_state(objective, theta, first, tol, metric), tol=tol, max_iter=max_iter)
+        solve = prox_newton if objective.penalty.l1 else lbfgs
+        if at is None:
+            return solve(objective, theta, metric=metric, tol=tol, max_iter=max_iter)  # type: ignore[operator]
+        here, before = at
+        if objective.penalty.l1:
+            state = prox_newton_state(objective, theta, here, tol, metric, True)
+            return prox_newton(objective, state=state, tol=tol, max_iter=max_iter)
+        n_iter = 0 if before is None else 1
+        return lbfgs(
+            objective, state=lbfgs_state(objective, theta, here, tol, metric, (), n_iter), tol=tol, max_iter=max_iter
+        )
 
     def refit(self, engine: Engine, job: Job, others: Sequence[Job]) -> None:
         """Train a job on all rows, from where its setting's models on the splits have ended."""
@@ -385,6 +431,10 @@ class LinearBatch:
         assert job.objective is not None
         if self._sample is not None and self._sampled(job):
             self._solve_complete(engine, [job], self._sample)
+            return
+        if job.setting in self._known:
+            job.theta, known = self._evaluation(job)
+            self._drive(engine, [(job, self._go_on(job, (known, None)))])
             return
         ends = [other.objective.unscaled(other.theta) for other in others if other.objective is not None]  # type: ignore[arg-type]
         if ends:

@@ -1,7 +1,8 @@
-"""One evaluation of many settings on many splits: in one batch where the estimator knows lockstep, else one after the other."""
+"""Many settings on many splits: in one batch where the estimator knows lockstep, else one after the other."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 import warnings
@@ -208,9 +209,7 @@ def _cut_into_batches(batch: Any, jobs: Sequence[Job], n_settings: int) -> tuple
 
     def batches(n: int) -> list[list[Job]]:
         bounds = [round(i * n_settings / n) for i in range(n + 1)]
-        return [
-            [job for job in jobs if lo <= job.setting < stop] for lo, stop in zip(bounds[:-1], bounds[1:], strict=True)
-        ]
+        return [[job for job in jobs if lo <= job.setting < stop] for lo, stop in itertools.pairwise(bounds)]
 
     engine = _fits(batch, jobs)
     if engine is not None:
@@ -431,7 +430,8 @@ def failed_score(error: Exception, error_score: Any) -> float:
     if isinstance(error_score, str) and error_score == "raise":
         raise error
     warnings.warn(
-        f"Scoring failed. The score on this train-test partition will be set to {error_score}. {type(error).__name__}: {error}",
+        f"Scoring failed. The score on this train-test partition will be set to {error_score}. "
+        f"{type(error).__name__}: {error}",
         UserWarning,
         stacklevel=2,
     )
