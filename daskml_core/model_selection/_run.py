@@ -90,7 +90,6 @@ class Evaluation:
     """The model of the chosen setting, fitted on all rows."""
     best_index: int | None = None
     refit_s: float = 0.0
-    histories: list[Any] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -108,8 +107,8 @@ class Request:
     train_scores: bool = False
     error_score: Any = np.nan
     verbose: int = 0
-    choose: Callable[[dict[str, Array]], int] | None = None
-    """The index of the setting to fit on all rows, from the test scores; ``None`` for no such fit."""
+    choose: Callable[[Any], int] | None = None
+    """The index of the setting to fit on all rows, from the `Evaluation`; ``None`` for no such fit."""
     keep_models: bool = True
 
 
@@ -296,7 +295,7 @@ class BatchRun:
             result = Evaluation(test, train, models, fit_s, score_s, self.plan(), self.folds)
             if request.choose is not None:
                 refit = time.perf_counter()
-                result.best_index = request.choose(test)
+                result.best_index = request.choose(result)
                 result.best = self._refit(result.best_index)
                 result.refit_s = time.perf_counter() - refit
         finally:
@@ -545,7 +544,7 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
     result = Evaluation(test, train, models, fit_s, score_s, found, folds)
     if request.choose is not None:
         started = time.perf_counter()
-        result.best_index = request.choose(test)
+        result.best_index = request.choose(result)
         result.best = clone(estimators[result.best_index])
         whole = np.ones(folds.n_rows, dtype=bool)
         X, y = (a if lazy or a is None else take_rows(a, whole, lazy=False) for a in (request.X, request.y))
