@@ -6,15 +6,20 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from daskml_core.cluster import KMeans
 from daskml_core.linear_model import (
     ElasticNet,
+    ElasticNetCV,
     HuberRegressor,
     Lasso,
+    LassoCV,
     LinearRegression,
     LogisticRegression,
+    LogisticRegressionCV,
     PoissonRegressor,
     Ridge,
+    RidgeCV,
     SGDClassifier,
     SGDRegressor,
 )
+from daskml_core.model_selection import GridSearchCV
 from daskml_core.preprocessing import MinMaxScaler, StandardScaler
 
 ESTIMATORS = [
@@ -23,6 +28,13 @@ ESTIMATORS = [
     Ridge(solver="lbfgs"),
     Lasso(),
     ElasticNet(),
+    RidgeCV(),
+    RidgeCV(cv=3),
+    LassoCV(cv=3, alphas=10),
+    ElasticNetCV(cv=3, alphas=10),
+    LogisticRegressionCV(Cs=3, cv=3),
+    GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2),
+    GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2),
     LogisticRegression(),
     LogisticRegression(solver="newton"),
     LogisticRegression(solver="lbfgs"),

@@ -4,7 +4,7 @@ A block's rows are gathered split by split, and multiplied by the models of that
 work of a training sweep. What comes back are sums that every metric of a kind can be made of.
 
 Conventions: models of one split are neighbours; model j belongs to ``split[j]``, and sees the rows whose cells are in
-``cells[split[j]]``. Scores are not weighted, as scikit-learn's searches do not weigh them.
+``cells[split[j]]``.
 """
 
 from __future__ import annotations
@@ -41,13 +41,15 @@ class ScoreParams(NamedTuple):
     exponential: bool = False
     """Predictions are the exponential of the linear predictor."""
     max_distinct: int = 0
+    weighted: bool = False
+    """Whether rows count by their weight."""
 
 
 class ScoreSums(NamedTuple):
-    """Sums over each model's rows, float64; ``None`` where they were not wanted."""
+    """Sums over each model's rows, weighted or not, float64; ``None`` where they were not wanted."""
 
     rows: Array
-    """(n_splits,)"""
+    """(n_splits,) number or weight."""
     labels: Array | None
     """(m, n_classes, n_classes) rows of each true (first) and predicted class."""
     log_loss: Array | None
@@ -62,8 +64,9 @@ class ScoreSums(NamedTuple):
     y_log_y: Array | None
 
 
-def _parts(block: Block, params: ScoreParams) -> Iterator[tuple[int, slice, Array, Array]]:
-    """``(split, its models, y, predictors (rows, models * K) without intercepts)`` of each tile."""
+def _parts(block: Block, params: ScoreParams) -> Iterator[tuple[int, slice, Array, Array, Array | None]]:
+    """``(split, its models, y, predictors (rows, models * K) without intercepts, weights)`` of each tile."""
+    weight = block.weight if params.weighted else None
     X, dtype = block.X, block.X.dtype
     cells = params.cell_of(block.start, block.n_rows)
     V = np.ascontiguousarray(params.W, dtype=dtype)
@@ -81,7 +84,8 @@ def _parts(block: Block, params: ScoreParams) -> Iterator[tuple[int, slice, Arra
             # A matrix of one column is several times slower than a vector.
             single = columns.stop - columns.start == 1
             Z = (x @ V[:, columns.start])[:, None] if single else x @ np.ascontiguousarray(V[:, columns])
-            yield i, slice(first, stop), y, Z
+            s = None if weight is None else weight[rows][seen]
+            yield i, slice(first, stop), y, Z, s
 
 
 def fold_scores(block: Block, params: ScoreParams) -> ScoreSums:
@@ -96,57 +100,66 @@ def fold_scores(block: Block, params: ScoreParams) -> ScoreSums:
     deviance = np.zeros(m) if "deviance" in wants else None
     y_log_y = np.zeros(len(params.cells)) if "deviance" in wants else None
     others = wants != {"labels"}
-    for i, models, y, Z in _parts(block, params):
-        rows[i] += len(y)
+    for i, models, y, Z, s in _parts(block, params):
+        rows[i] += len(y) if s is None else s.sum()
+        b = params.b[models.start * K : models.stop * K]
         if labels is not None and C is not None:
-            labels[models] += _confusion(y, Z, params.b[models.start * K : models.stop * K], K, C)
+            labels[models] += _confusion(y, Z, b, s, K, C)
         if others:
-            Z = Z + params.b[models.start * K : models.stop * K]
+            Z = Z + b
         if log_loss is not None or brier is not None:
             own, rest = _log_probabilities(y, Z, K, params.softmax)
             if log_loss is not None:
-                log_loss[models] -= np.maximum(own, np.log(np.finfo(np.float64).eps)).sum(axis=0)
+                log_loss[models] -= _summed(np.maximum(own, np.log(np.finfo(np.float64).eps)), s)
             if brier is not None:
-                brier[models] += np.square(np.exp(rest)).sum(axis=0)
+                brier[models] += _summed(np.square(np.exp(rest)), s)
         if params.exponential:
             Z = np.exp(Z)
         if squared is not None and absolute is not None:
             error = Z.reshape(len(y), -1, K) - y.reshape(len(y), 1, -1)
-            squared[models] += np.square(error).sum(axis=0)
-            absolute[models] += np.abs(error).sum(axis=0)
+            squared[models] += _summed(np.square(error), s)
+            absolute[models] += _summed(np.abs(error), s)
         if deviance is not None and y_log_y is not None:
-            deviance[models] += (xlogy(y[:, None], Z) - Z).sum(axis=0)
-            y_log_y[i] += xlogy(y, y).sum()
+            deviance[models] += _summed(xlogy(y[:, None], Z) - Z, s)
+            y_log_y[i] += _summed(xlogy(y, y), s)
     return ScoreSums(rows, labels, log_loss, brier, squared, absolute, deviance, y_log_y)
+
+
+def _summed(values: Array, s: Array | None) -> Array:
+    """Sum over the rows, weighted or not."""
+    return np.asarray(values.sum(axis=0) if s is None else np.tensordot(s, values, axes=1))
 
 
 # One pass over the predictors as they are: with NumPy's additions and comparisons scoring took twice as long.
 @numba.njit(cache=True, nogil=True)
-def _count_positive(y: Any, Z: Any, b: Any, hits: Any, predicted: Any) -> None:  # pragma: no cover - compiled
+def _count_positive(y: Any, Z: Any, b: Any, s: Any, hits: Any, predicted: Any) -> None:  # pragma: no cover - compiled
     for i in range(Z.shape[0]):
         z = Z[i]
+        w = s[i] if len(s) > 0 else 1.0
         if y[i] > 0:
             for j in range(len(b)):
-                hits[j] += z[j] + b[j] > 0
+                hits[j] += w if z[j] + b[j] > 0 else 0.0
         else:
             for j in range(len(b)):
-                predicted[j] += z[j] + b[j] > 0
+                predicted[j] += w if z[j] + b[j] > 0 else 0.0
 
 
-def _confusion(y: Array, Z: Array, b: Array, K: int, C: int) -> Array:
-    """(models, C, C) counts of true and predicted classes; Z without the intercepts b."""
+def _confusion(y: Array, Z: Array, b: Array, s: Array | None, K: int, C: int) -> Array:
+    """(models, C, C) counts or weights of true and predicted classes; Z without the intercepts b."""
     if K == 1:
-        hits, false = np.zeros((2, len(b)), dtype=np.int64)
-        _count_positive(y, Z, b, hits, false)
-        ones = int(np.count_nonzero(y))
+        hits, false = np.zeros((2, len(b)))
+        _count_positive(y, Z, b, np.zeros(0) if s is None else s, hits, false)
+        ones = float(np.count_nonzero(y) if s is None else s @ y)
+        total = len(y) if s is None else s.sum()
         counts = np.empty((len(b), 2, 2))
         counts[:, 1, 1], counts[:, 0, 1] = hits, false
-        counts[:, 1, 0], counts[:, 0, 0] = ones - hits, len(y) - ones - false
+        counts[:, 1, 0], counts[:, 0, 0] = ones - hits, total - ones - false
         return counts
     codes = (Z + b).reshape(len(y), -1, K).argmax(axis=2)
     n = codes.shape[1]
     place = (np.arange(n) * C + y.astype(np.intp)[:, None]) * C + codes
-    return np.bincount(place.ravel(), minlength=n * C * C).astype(np.float64).reshape(n, C, C)
+    weight = None if s is None else np.repeat(s, n)
+    return np.bincount(place.ravel(), weight, n * C * C).astype(np.float64).reshape(n, C, C)
 
 
 def _log_probabilities(y: Array, Z: Array, K: int, softmax: bool) -> tuple[Array, Array]:
@@ -169,14 +182,16 @@ def fold_ranks(block: Block, params: ScoreParams) -> Ranking:
     m = len(params.split)
     scores: list[list[Array]] = [[] for _ in range(m)]
     truth: list[list[Array]] = [[] for _ in range(m)]
-    for _, models, y, Z in _parts(block, params):
+    weights: list[list[Array]] = [[] for _ in range(m)]
+    for _, models, y, Z, s in _parts(block, params):
         for j in range(models.start, models.stop):
             scores[j].append(Z[:, j - models.start] + params.b[j])
             truth[j].append(y)
+            weights[j].append(np.ones(len(y)) if s is None else s)
     none = [np.zeros(0)]
     columns = [np.concatenate(part or none).astype(np.float64) for part in scores]
     hits = [np.concatenate(part or none) for part in truth]
-    return rank_columns(columns, hits, [np.ones(len(hit)) for hit in hits], params.max_distinct)
+    return rank_columns(columns, hits, [np.concatenate(part or none) for part in weights], params.max_distinct)
 
 
 def _workspace(n_rows: int, n_features: int, params: ScoreParams) -> int:

@@ -39,12 +39,17 @@ class TrainingSet:
     moments: TargetMoments | None = None
 
 
-def _load(estimator: Any, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, **checks: Any) -> RowBlocks:
-    """Row-blocks of the user's data; in-memory input passes scikit-learn's own checks first."""
+def require_target(estimator: Any, y: Any) -> None:
+    """Refuse a fit without y, by the estimator's name."""
     if y is None:
         raise ValueError(
             f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
         )
+
+
+def _load(estimator: Any, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, **checks: Any) -> RowBlocks:
+    """Row-blocks of the user's data; in-memory input passes scikit-learn's own checks first."""
+    require_target(estimator, y)
     if not any(is_lazy(a) for a in (X, y)):
         X, y = validate_data(estimator, X, y, accept_sparse=False, dtype=[np.float64, np.float32], **checks)
         blocks = load(X, y, sample_weight, count_rows=count_rows)

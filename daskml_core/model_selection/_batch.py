@@ -129,7 +129,7 @@ class LinearBatch:
             assert self.data.classes is not None
             rows, sums = self._targets.rows[job.cells].sum(axis=0), self._targets.weight[job.cells].sum(axis=0)
             if (rows == 0).any():
-                label = self.data.classes[int(np.argmin(rows))]
+                label = self.data.classes.tolist()[int(np.argmin(rows))]
                 raise NotBatchable(f"the training rows of split {job.split} have no row of class {label!r}")
             if job.estimator.class_weight is not None:
                 job.factors = class_factors(job.estimator.class_weight, self.data.classes, sums)

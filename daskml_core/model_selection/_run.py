@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import itertools
 import logging
 import time
@@ -23,9 +24,9 @@ from daskml_core.errors import MemoryPlanError
 from daskml_core.estimator import SweepEstimator
 from daskml_core.kernels.fold_scores import FOLD_RANKS, FOLD_SCORES, ScoreParams
 from daskml_core.kernels.pairs import merge_rankings
-from daskml_core.linear_model import PoissonRegressor
 from daskml_core.linear_model._base import LinearModel
 from daskml_core.linear_model._data import TrainingSet
+from daskml_core.linear_model._glm import PoissonRegressor
 from daskml_core.linear_model._least_squares import _GramRegressor
 from daskml_core.linear_model._solve import SWEEPS
 from daskml_core.model_selection._batch import Job, LinearBatch, NotBatchable, accept, merged, warn_not_converged
@@ -110,6 +111,8 @@ class Request:
     choose: Callable[[Any], int] | None = None
     """The index of the setting to fit on all rows, from the `Evaluation`; ``None`` for no such fit."""
     keep_models: bool = True
+    weigh_scores: bool = False
+    """Whether ``sample_weight`` among the parameters weighs the scores too."""
 
 
 def default_scorer(estimator: Any) -> str | None:
@@ -343,12 +346,17 @@ class BatchRun:
                             take_rows(a, self.folds.rows(job.split, test=test))
                             for a in (self.request.X, self.request.y)
                         )
-                        value = call_scorer(scorer, models[job.setting][job.split], X, y)
+                        value = call_scorer(scorer, models[job.setting][job.split], X, y, self._score_weight(job, test))
                 except Exception as error:
                     value = failed_score(error, self.request.error_score)
                 table[job.setting, job.split] = value
             scores[name] = table
         return scores
+
+    def _score_weight(self, job: Job, test: bool) -> Any:
+        if not self.request.weigh_scores:
+            return None
+        return take_rows(self.request.params["sample_weight"], self.folds.rows(job.split, test=test))
 
     def _find(self, cells: Array, order: Sequence[Job]) -> Found:
         """One sweep for the sums of all models on the rows that they are scored on."""
@@ -357,7 +365,8 @@ class BatchRun:
         split = np.array([job.split for job in order])
         truth = None
         if needs & {"errors", "deviance"}:
-            targets = replace(data.blocks, X=None, weight=None)
+            weighted = self.request.weigh_scores
+            targets = replace(data.blocks, X=None, weight=data.blocks.weight if weighted else None)
             (by_cell,) = run_sweeps(targets, target_moments_sweep(folds))
             truth = tuple(merged(by_cell, row, merge_target_moments) for row in cells)
         if not needs:
@@ -375,6 +384,7 @@ class BatchRun:
             softmax=getattr(order[0].estimator, "_softmax", False),
             exponential=isinstance(order[0].estimator, PoissonRegressor),
             max_distinct=distinct_scores(len(order)),
+            weighted=self.request.weigh_scores,
         )
         sweeps = {}
         if params.wants:
@@ -390,7 +400,7 @@ class BatchRun:
                 UserWarning,
                 stacklevel=6,
             )
-        return Found(answers.get("sums"), ranking, split, data.classes, truth)
+        return Found(answers.get("sums"), ranking, split, data.classes, truth, self.request.weigh_scores)
 
 
 def _raw(job: Job, d: int) -> tuple[Array, Array]:
@@ -414,13 +424,17 @@ def _fresh(model: Any) -> Any:
     return copy
 
 
-def call_scorer(scorer: Any, model: Any, X: Any, y: Any) -> float:
+def call_scorer(scorer: Any, model: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
     """A scorer's value: a name, a callable, or ``None`` for the model's own score."""
-    if scorer is None:
-        value = model.score(X) if y is None else model.score(X, y)
+    weight = {} if sample_weight is None else {"sample_weight": sample_weight}
+    if weight and callable(scorer) and "sample_weight" not in inspect.signature(scorer).parameters:
+        warnings.warn(f"The scorer {scorer!r} does not take sample_weight: its scores are not weighted.", stacklevel=2)
+        weight = {}
+    if scorer is None or scorer == "d2_poisson":
+        value = model.score(X, **weight) if y is None else model.score(X, y, **weight)
     else:
-        function = get_scorer(scorer) if isinstance(scorer, str) and scorer != "d2_poisson" else scorer
-        value = model.score(X, y) if function == "d2_poisson" else function(model, X, y)
+        function = get_scorer(scorer) if isinstance(scorer, str) else scorer
+        value = function(model, X, y, **weight)
     return float(value)
 
 
@@ -502,6 +516,8 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
     for split in range(folds.n_splits):
         masks = {"train": folds.rows(split, test=False), "test": folds.rows(split, test=True)}
         rows = {side: [take_rows(a, mask, lazy=lazy) for a in (request.X, request.y)] for side, mask in masks.items()}
+        given = request.params["sample_weight"] if request.weigh_scores else None
+        weights = {side: take_rows(given, mask, lazy=lazy) for side, mask in masks.items()}
         params = {
             key: take_rows(value, masks["train"], lazy=lazy) if _is_column(value, folds.n_rows) else value
             for key, value in request.params.items()
@@ -527,7 +543,9 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
             for side, tables in (("test", test), ("train", train)):
                 for name in tables:
                     try:
-                        tables[name][setting, split] = call_scorer(request.scorers[name], model, *rows[side])
+                        tables[name][setting, split] = call_scorer(
+                            request.scorers[name], model, *rows[side], weights[side]
+                        )
                     except Exception as error:
                         tables[name][setting, split] = failed_score(error, request.error_score)
             score_s[setting, split] = time.perf_counter() - started

@@ -30,7 +30,8 @@ class Found:
     """(m,) split of each model."""
     classes: Array | None
     truth: tuple[TargetMoments, ...] | None
-    """Unweighted moments of the target over each split's rows."""
+    """Moments of the target over each split's rows."""
+    weighted: bool = False
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,8 @@ def _of_labels(function: Callable[..., Any], found: Found, j: int, **options: An
     """scikit-learn's own function, given each pair of labels once with its count as weight."""
     assert found.sums is not None and found.sums.labels is not None and found.classes is not None
     truth, prediction = np.nonzero(found.sums.labels[j])
-    counts = found.sums.labels[j][truth, prediction].astype(np.int64)
+    counts = found.sums.labels[j][truth, prediction]
+    counts = counts if found.weighted else counts.astype(np.int64)
     return float(function(found.classes[truth], found.classes[prediction], sample_weight=counts, **options))
 
 
@@ -76,17 +78,17 @@ def _errors(found: Found, j: int) -> tuple[Array, Array, TargetMoments]:
 
 def _mean_squared(found: Found, j: int) -> float:
     squared, _, truth = _errors(found, j)
-    return -float((squared / truth.n_rows).mean())
+    return -float((squared / truth.sum_weight).mean())
 
 
 def _root_mean_squared(found: Found, j: int) -> float:
     squared, _, truth = _errors(found, j)
-    return -float(np.sqrt(squared / truth.n_rows).mean())
+    return -float(np.sqrt(squared / truth.sum_weight).mean())
 
 
 def _mean_absolute(found: Found, j: int) -> float:
     _, absolute, truth = _errors(found, j)
-    return -float((absolute / truth.n_rows).mean())
+    return -float((absolute / truth.sum_weight).mean())
 
 
 def _r2(found: Found, j: int) -> float:
@@ -104,7 +106,7 @@ def _deviance(found: Found, j: int) -> tuple[float, float, TargetMoments]:
     assert found.sums is not None and found.sums.deviance is not None and found.sums.y_log_y is not None
     assert found.truth is not None
     truth = found.truth[found.split[j]]
-    total = truth.n_rows * float(truth.mean[0])
+    total = truth.sum_weight * float(truth.mean[0])
     y_log_y = found.sums.y_log_y[found.split[j]]
     return float(y_log_y - total - found.sums.deviance[j]), float(y_log_y - xlogy(total, truth.mean[0])), truth
 
@@ -116,7 +118,7 @@ def _d2(found: Found, j: int) -> float:
 
 def _poisson(found: Found, j: int) -> float:
     deviance, _, truth = _deviance(found, j)
-    return -2 * deviance / truth.n_rows
+    return -2 * deviance / truth.sum_weight
 
 
 def _of_ranks(function: Callable[..., Any], found: Found, j: int) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn import model_selection as reference
 from sklearn.base import is_classifier
+from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
 from daskml_core.model_selection._run import Evaluation, Request, SearchPlan, call_scorer, default_scorer, plan, run
@@ -86,6 +87,11 @@ class _Search:
     error_score: Any
     return_train_score: bool
 
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags.target_tags.multi_output = get_tags(self.estimator).target_tags.multi_output
+        return tags
+
     def _settings(self) -> list[dict[str, Any]]:
         raise NotImplementedError
 
@@ -123,6 +129,7 @@ class _Search:
             verbose=int(self.verbose),
             choose=choose if self.refit else None,
             keep_models=False,
+            weigh_scores=params.get("sample_weight") is not None,
         )
         return request, several, metric
 
@@ -146,6 +153,7 @@ class _Search:
         X : array-like (n_rows, n_features), in any container.
         y : array-like (n_rows,), optional.
         **params : ``groups`` for the splitter; ``sample_weight``, ``feature_dim`` and others for the estimator's fit.
+            ``sample_weight`` weighs the scores too, as in scikit-learn.
         """
         request, several, metric = self._request(X, y, dict(params))
         result = run(request)
