@@ -169,7 +169,7 @@ class LinearObjective:
         if self.scale is None or self.shift is None:
             return hess
         d = self.n_features
-        T = np.eye(d + 1)
+        T: Array = np.eye(d + 1)
         T[np.arange(d), np.arange(d)] = 1 / self.scale
         T[d, :d] = -self.shift / self.scale
         T = np.kron(T, np.eye(self.n_outputs)) if self.n_outputs > 1 else T

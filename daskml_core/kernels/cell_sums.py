@@ -98,14 +98,19 @@ class CellParams(NamedTuple):
     n_cells: int
 
 
+def _take(block: Block, rows: Any) -> Block:
+    """A block of chosen rows."""
+    X, y, weight = (None if a is None else a[rows] for a in (block.X, block.y, block.weight))
+    return Block(X, y, weight, block.number, block.start)
+
+
 def _by_cell(block: Block, params: CellParams) -> list[Block | None]:
     """A block a cell, of copies of its rows; ``None`` where it has none."""
     order, runs = sort_by_cell(params.cell_of(block.start, block.n_rows))
     parts: list[Block | None] = [None] * params.n_cells
     for cell, run in runs:
         place = run if isinstance(order, slice) else order[run]
-        columns = (None if a is None else a[place] for a in (block.X, block.y, block.weight))
-        parts[cell] = Block(*columns, block.number, block.start)
+        parts[cell] = _take(block, place)
     return parts
 
 
@@ -151,8 +156,7 @@ def split_factors(block: Block, params: FactorParams) -> tuple[Array, ...]:
     factors = []
     for train, mean in zip(params.train, params.means, strict=True):
         seen = train[cells]
-        columns = (None if a is None else a[seen] for a in (block.X, block.y, block.weight))
-        factors.append(triangular_factor(Block(*columns, block.number, block.start), mean))
+        factors.append(triangular_factor(_take(block, seen), mean))
     return tuple(factors)
 
 

@@ -94,7 +94,7 @@ def sort_by_cell(cells: Array) -> tuple[Any, list[tuple[int, slice]]]:
     order = np.argsort(cells, kind="stable")
     counts = np.bincount(cells)
     stops = np.cumsum(counts)
-    return order, [(c, slice(int(stops[c] - counts[c]), int(stops[c]))) for c in np.flatnonzero(counts)]
+    return order, [(c, slice(int(stops[c] - counts[c]), int(stops[c]))) for c in np.flatnonzero(counts).tolist()]
 
 
 def smallest_dtype(n: int) -> np.dtype[Any]:

@@ -103,13 +103,14 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
         for lo in range(0, block.n_rows, step):
             rows = slice(lo, min(lo + step, block.n_rows))
             x, y = X[rows], block.y[rows]
-            s: Weights = None if weight is None else weight[rows]
+            own = None if weight is None else weight[rows]
+            s: Weights = own
             on: Any = slice(None)
             models, v, shift = on, V, c
             if table is not None and place is not None:
                 seen = None if hess is not None or m < 4 else _seen_by(place[rows], table, loss.n_outputs)
                 if seen is None:
-                    s = CellWeights(table, place[rows], s)
+                    s = CellWeights(table, place[rows], own)
                 else:
                     # A tile of one cell: models that leave it out are left out, a k-th of the work of k folds.
                     models, on, w = seen
@@ -117,13 +118,14 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
                         continue
                     v, shift = np.ascontiguousarray(V[:, on]), c[on]
                     if (w != 1).any():
-                        s = CellWeights(w[None, :], np.zeros(len(x), dtype=np.intp), s)
+                        s = CellWeights(w[None, :], np.zeros(len(x), dtype=np.intp), own)
             # One model is a matrix-vector product: BLAS does that several times faster than a matrix of one column.
             Z = (x @ V[:, 0])[:, None] if width == 1 else x @ v
             Z += shift
             if not order:
                 value[models] += loss.value(Z, y, s)
                 continue
+            assert grad_W is not None and grad_b is not None
             total, R = loss.evaluate(Z, y, s)
             value[models] += total
             grad_W[:, on] += (x.T @ R[:, 0])[:, None] if width == 1 else x.T @ R

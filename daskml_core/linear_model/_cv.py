@@ -374,6 +374,8 @@ class ElasticNetCV(_GramSearch):
 
     coef_: Array
     intercept_: float
+    alphas_: Array
+    mse_path_: Array
     _several_ratios = True
 
     def __init__(

@@ -544,7 +544,7 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
                 for name in tables:
                     try:
                         tables[name][setting, split] = call_scorer(
-                            request.scorers[name], model, *rows[side], weights[side]
+                            request.scorers[name], model, rows[side][0], rows[side][1], weights[side]
                         )
                     except Exception as error:
                         tables[name][setting, split] = failed_score(error, request.error_score)

@@ -110,7 +110,7 @@ class _Search:
                 index = self.refit(results)
                 if not isinstance(index, numbers.Integral):
                     raise TypeError("best_index_ returned is not an integer")
-                if not 0 <= index < len(settings):
+                if not 0 <= int(index) < len(settings):
                     raise IndexError("best_index_ index out of range")
                 return int(index)
             return int(results[f"rank_test_{metric}"].argmin())
