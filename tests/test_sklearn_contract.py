@@ -3,7 +3,7 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from daskml_core.cluster import KMeans
+from daskml_core.cluster import KMeans, KMeansSearch
 from daskml_core.linear_model import (
     ElasticNet,
     ElasticNetCV,
@@ -48,6 +48,7 @@ ESTIMATORS = [
     KMeans(n_clusters=3),
     KMeans(n_clusters=3, init="k-means||"),
     KMeans(n_clusters=3, init="random", n_init=2),
+    KMeansSearch(n_clusters=(2, 3), n_references=1),
     StandardScaler(),
     MinMaxScaler(),
 ]
@@ -59,7 +60,7 @@ def expected_failures(estimator):
         # scikit-learn's own SGD is exempt for the same reason.
         reason = "one update with weight 2 is not two updates: SGD is ordered"
         return {"check_sample_weight_equivalence_on_dense_data": reason}
-    if isinstance(estimator, KMeans):
+    if isinstance(estimator, KMeans | KMeansSearch):
         # As scikit-learn's own KMeans; from given centres the equivalence holds, and is tested.
         reason = "first centres are drawn at random: other rows are drawn where rows are repeated"
         return {"check_sample_weight_equivalence_on_dense_data": reason}
