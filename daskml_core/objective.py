@@ -6,6 +6,9 @@ The objective of a linear model is scikit-learn's, divided by the total weight::
 
 theta is the flat vector ``[W; b].ravel()`` of length (d + fit_intercept) * K, in C order: the K outputs of a feature are
 neighbours, the intercepts come last.
+
+A scaler in front of the model is part of the objective: theta is then about ``(x - shift) / scale``, and what the kernels
+see are coefficients of the rows as they are. No row is ever scaled.
 """
 
 from __future__ import annotations
@@ -96,6 +99,9 @@ class LinearObjective:
     rounding: float = 1e-17
     intercept_scaling: float | None = None
     classes: OneAgainstRest | None = None
+    shift: Array | None = None
+    """(d,) subtracted from the features, and ``scale`` (d,) by which they are divided then; both or neither."""
+    scale: Array | None = None
 
     @property
     def overshoots(self) -> bool:
@@ -126,6 +132,20 @@ class LinearObjective:
             return table[:-1], self._unit * table[-1]
         return table, np.zeros(self.n_outputs)
 
+    def unscaled(self, theta: Array) -> tuple[Array, Array]:
+        """W (d, K) and b (K,) about the rows as they are: ``w x' + b = (w / scale) x + b - (w / scale) shift``."""
+        W, b = self.unpack(theta)
+        if self.scale is None or self.shift is None:
+            return W, b
+        W = W / self.scale[:, None]
+        return W, b - self.shift @ W
+
+    def scaled(self, W: Array, b: Array) -> Array:
+        """The theta of W (d, K) and b (K,) about the rows as they are; without an intercept b is left out."""
+        if self.scale is None or self.shift is None:
+            return self.pack(W, b)
+        return self.pack(W * self.scale[:, None], b + self.shift @ W)
+
     def pack(self, W: Array, b: Array) -> Array:
         """Flat theta of W (d, K) and b (K,)."""
         return self._flat(W, b / self._unit)
@@ -148,12 +168,12 @@ class LinearObjective:
 
     def params(self, thetas: Sequence[Array], order: int) -> LinearParams:
         """Kernel parameters for several points at once: they are so many models."""
-        parts = [self.unpack(theta) for theta in thetas]
+        parts = [self.unscaled(theta) for theta in thetas]
         W = np.hstack([w for w, _ in parts])
         b = np.concatenate([c for _, c in parts])
         folds = None
         if self.folds is not None:
-            folds = self.folds._replace(held_out=np.repeat(self.folds.held_out, len(thetas)))
+            folds = self.folds._replace(weight=np.repeat(self.folds.weight, len(thetas), axis=-1))
         classes = self.classes
         if classes is not None:
             classes = OneAgainstRest(*(np.repeat(part, len(thetas)) for part in classes))
@@ -168,15 +188,28 @@ class LinearObjective:
         if order:
             assert partial.grad_W is not None and partial.grad_b is not None
             columns = slice(model * K, (model + 1) * K)
-            grad = self._flat(partial.grad_W[:, columns], self._unit * partial.grad_b[columns]) / self.sum_weight
+            gW, gb = partial.grad_W[:, columns] / self.sum_weight, partial.grad_b[columns] / self.sum_weight
+            if self.scale is not None and self.shift is not None:
+                gW = (gW - self.shift[:, None] * gb) / self.scale[:, None]
+            grad = self._flat(gW, self._unit * gb)
             grad[penalised] += self.penalty.l2 * theta[penalised]
         if order > 1:
             assert partial.hess is not None
-            hess = partial.hess[model, : self.size, : self.size] / self.sum_weight
+            hess = self._scaled_hessian(partial.hess[model])[: self.size, : self.size] / self.sum_weight
             hess[d * K :] *= self._unit
             hess[:, d * K :] *= self._unit
             hess[penalised, penalised] += self.penalty.l2
         return Evaluation(value, grad, hess)
+
+    def _scaled_hessian(self, hess: Array) -> Array:
+        if self.scale is None or self.shift is None:
+            return hess
+        d = self.n_features
+        T: Array = np.eye(d + 1)
+        T[np.arange(d), np.arange(d)] = 1 / self.scale
+        T[d, :d] = -self.shift / self.scale
+        T = np.kron(T, np.eye(self.n_outputs)) if self.n_outputs > 1 else T
+        return np.asarray(T.T @ hess @ T)
 
     def evaluate(self, theta: Array, order: int = 1) -> Asks:
         partial = yield Sweep(LINEAR_LOSS, self.params([theta], order))
@@ -190,7 +223,8 @@ class LinearObjective:
         # One conversation with the data gives the gradient and the features' scale together.
         partial, moments = yield (Sweep(LINEAR_LOSS, self.params([theta], 1)), Sweep(SECOND_MOMENTS))
         bound = self.loss.curvature_bound or 1.0
-        scale = bound * moments.squares / self.sum_weight + self.penalty.l2
+        squares = moments.squares if self.scale is None else np.full(self.n_features, self.sum_weight)
+        scale = bound * squares / self.sum_weight + self.penalty.l2
         scale[scale <= 0] = bound
         table = np.repeat(scale[:, None], self.n_outputs, axis=1)
         last = bound * self._unit**2 + (0.0 if self.intercept_scaling is None else self.penalty.l2)

@@ -3,19 +3,24 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from daskml_core.cluster import BisectingKMeans, KMeans, MiniBatchKMeans
+from daskml_core.cluster import BisectingKMeans, KMeans, KMeansSearch, MiniBatchKMeans
 from daskml_core.kernel_approximation import Nystroem, PolynomialCountSketch, RBFSampler
 from daskml_core.linear_model import (
     ElasticNet,
+    ElasticNetCV,
     HuberRegressor,
     Lasso,
+    LassoCV,
     LinearRegression,
     LogisticRegression,
+    LogisticRegressionCV,
     PoissonRegressor,
     Ridge,
+    RidgeCV,
     SGDClassifier,
     SGDRegressor,
 )
+from daskml_core.model_selection import GridSearchCV
 from daskml_core.preprocessing import MinMaxScaler, StandardScaler
 from daskml_core.svm import SVC, SVR, LinearSVC, LinearSVR, OneClassSVM
 
@@ -25,6 +30,13 @@ ESTIMATORS = [
     Ridge(solver="lbfgs"),
     Lasso(),
     ElasticNet(),
+    RidgeCV(),
+    RidgeCV(cv=3),
+    LassoCV(cv=3, alphas=10),
+    ElasticNetCV(cv=3, alphas=10),
+    LogisticRegressionCV(Cs=3, cv=3),
+    GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2),
+    GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2),
     LogisticRegression(),
     LogisticRegression(solver="newton"),
     LogisticRegression(solver="lbfgs"),
@@ -57,6 +69,7 @@ ESTIMATORS = [
     SVC(probability=True),
     SVR(gamma="auto", tol=1e-9),
     OneClassSVM(gamma="auto", tol=1e-9),
+    KMeansSearch(n_clusters=(2, 3), n_references=1),
     StandardScaler(),
     MinMaxScaler(),
 ]
@@ -76,7 +89,7 @@ def expected_failures(estimator):
         # scikit-learn's own SVC is exempt as well.
         reason = "the folds that calibrate probabilities are drawn by row number: other rows where rows are repeated"
         return {"check_sample_weight_equivalence_on_dense_data": reason}
-    if isinstance(estimator, KMeans | MiniBatchKMeans | BisectingKMeans):
+    if isinstance(estimator, KMeans | MiniBatchKMeans | BisectingKMeans | KMeansSearch):
         # As scikit-learn's own; from given centres the equivalence holds, and is tested.
         reason = "first centres are drawn at random: other rows are drawn where rows are repeated"
         return {"check_sample_weight_equivalence_on_dense_data": reason}

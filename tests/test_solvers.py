@@ -6,7 +6,7 @@ import pytest
 
 from daskml_core.data import load
 from daskml_core.engine import Engine, count_rows, drive
-from daskml_core.kernels.linear import LINEAR_LOSS, FoldMask, LinearParams, linear_loss
+from daskml_core.kernels.linear import FoldMask, LinearParams, linear_loss
 from daskml_core.losses import HalfLogistic, HalfPoisson, HalfSquared, Multinomial, SquaredHinge
 from daskml_core.objective import HuberObjective, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
@@ -16,7 +16,7 @@ from daskml_core.solvers.lbfgs import lbfgs
 from daskml_core.solvers.newton import newton
 from daskml_core.solvers.prox_newton import prox_newton
 from daskml_core.solvers.sampled_newton import sampled_newton
-from daskml_core.sweep import Block, Sweep, add
+from daskml_core.sweep import Block, add
 from tests.problems import two_classes
 
 SOLVERS = {
@@ -155,17 +155,24 @@ def every_third(start, n_rows):
     return np.arange(start, start + n_rows) % 3
 
 
-def test_a_fold_mask_leaves_rows_out_for_each_model():
-    X, y = two_classes(n=300)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_fold_mask_leaves_rows_out_for_each_model(dtype, weighted):
+    X, y = two_classes(n=300, dtype=dtype)
+    s = np.random.default_rng(1).random(300) if weighted else None
+    # float32: products in another order, whose rounding is 1e-7 of the terms.
+    rtol, atol = (1e-9, 1e-10) if dtype == np.float64 else (1e-5, 2e-4)
     W = np.random.default_rng(0).normal(size=(X.shape[1], 4))
-    params = LinearParams(W, np.zeros(4), HalfLogistic(), 1, FoldMask(every_third, np.array([0, 1, 2, -1])))
-    (masked,) = engine_of(X, y).sweep(Sweep(LINEAR_LOSS, params))
+    params = LinearParams(
+        W, np.zeros(4), HalfLogistic(), 1, FoldMask(every_third, np.array([[0, 1, 1, 1], [1, 0, 1, 1], [1, 1, 0, 1]]))
+    )
+    masked = linear_loss(Block(X, y * 1.0, s, 0, 0), params)
     for j, fold in enumerate([0, 1, 2, -1]):
         rows = np.arange(300) % 3 != fold
         one = params._replace(W=W[:, [j]], b=np.zeros(1), folds=None)
-        alone = linear_loss(Block(X[rows], y[rows] * 1.0, None, 0, 0), one)
-        np.testing.assert_allclose(masked.value[j], alone.value[0], rtol=1e-10)
-        np.testing.assert_allclose(masked.grad_W[:, j], alone.grad_W[:, 0], rtol=1e-9, atol=1e-10)
+        alone = linear_loss(Block(X[rows], y[rows] * 1.0, None if s is None else s[rows], 0, 0), one)
+        np.testing.assert_allclose(masked.value[j], alone.value[0], rtol=1e-10 if dtype == np.float64 else 1e-6)
+        np.testing.assert_allclose(masked.grad_W[:, j], alone.grad_W[:, 0], rtol=rtol, atol=atol)
 
 
 def test_the_default_solver_goes_on_from_its_own_states():

@@ -54,6 +54,7 @@ class Engine:
     blocks : the data, lengths known.
     executor : where to run; the active ``Client`` or threads by default.
     kernels : ``(kernel, params)`` pairs that will be asked, for the memory plan.
+    held_bytes : what the solvers hold between sweeps, where that is worth counting.
 
     Raises
     ------
@@ -65,6 +66,7 @@ class Engine:
         blocks: RowBlocks,
         executor: Executor | None = None,
         kernels: Sequence[tuple[Kernel, Any]] = (),
+        held_bytes: int = 0,
     ) -> None:
         self.blocks = blocks
         columns = blocks.columns
@@ -81,10 +83,11 @@ class Engine:
         if isinstance(self.executor, Threads) and not names <= Threads.warm:
             self.base_bytes += CODE_BYTES
         self._ahead = 0 if local else int(setting("read-ahead"))
-        need = memory.footprint(blocks, self.executor, kernels, self.base_bytes, read_ahead=self._ahead)
+        sizes = (blocks, self.executor, kernels, self.base_bytes)
+        need = memory.footprint(*sizes, read_ahead=self._ahead, held_bytes=held_bytes)
         if need.threads_that_fit(self.executor.n_threads) < self.executor.n_threads:
             self._ahead = 0
-            need = memory.footprint(blocks, self.executor, kernels, self.base_bytes)
+            need = memory.footprint(*sizes, held_bytes=held_bytes)
         if not local:
             memory.require_fit(blocks, need)
             fitting = need.threads_that_fit(self.executor.n_threads)

@@ -77,8 +77,9 @@ def footprint(
     base: int | None = None,
     *,
     read_ahead: int = 0,
+    held_bytes: int = 0,
 ) -> Footprint:
-    """What the kernels will take on these blocks."""
+    """What the kernels will take on these blocks; ``held_bytes`` is what solvers hold between sweeps."""
     rows = max(blocks.lengths, default=0)
     workspace = sum(kernel.workspace(rows, blocks.n_features, params) for kernel, params in kernels)
     sizes = [(kernel.gathers, kernel.partial_bytes(blocks.n_features, params)) for kernel, params in kernels]
@@ -89,7 +90,7 @@ def footprint(
         base=executor.base_bytes() if base is None else base,
         per_thread=(1 + read_ahead) * held + max(1, read_ahead) * read_bytes(blocks) + workspace + 2 * partial,
         # Joining pieces holds the old answer and the new one.
-        shared=3 * partial + 2 * gathered + SLACK_BYTES,
+        shared=3 * partial + 2 * gathered + held_bytes + SLACK_BYTES,
         limit=executor.memory_limit,
     )
 

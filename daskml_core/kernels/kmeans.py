@@ -64,7 +64,7 @@ class Assignment(NamedTuple):
 
 
 @numba.njit(cache=True, nogil=True)
-def _prepare(x: Any, shift: Any, cosine: bool, out: Any) -> int:  # pragma: no cover - compiled
+def prepare_rows(x: Any, shift: Any, cosine: bool, out: Any) -> int:  # pragma: no cover - compiled
     """Rows of a tile, shifted or scaled to length one, into ``out``; -1, or the first row that has no direction."""
     n, d = x.shape
     if cosine:
@@ -199,7 +199,7 @@ def _lloyd(
         size = min(tile, n - lo)
         x = X[lo : lo + size]
         if len(prepared) > 0:
-            bad = _prepare(x, shift, cosine, prepared)
+            bad = prepare_rows(x, shift, cosine, prepared)
             if bad >= 0:
                 return inertia, lo + bad
             x = prepared[:size]
@@ -226,7 +226,7 @@ def tile_of(k: int, d: int, itemsize: int) -> int:
     return int(min(1024, max(128, rows // 64 * 64)))
 
 
-def _refuse_zero(block: Block, bad: int) -> None:
+def refuse_zero(block: Block, bad: int) -> None:
     if bad >= 0:
         raise ValueError(
             f'Row {block.start + bad} (block {block.number}) is a zero vector: metric="cosine" needs a direction. '
@@ -237,7 +237,7 @@ def _refuse_zero(block: Block, bad: int) -> None:
 _NONE = np.zeros(0, dtype=np.int32)
 
 
-def _relative(C: Array, params: LloydParams, dtype: Any) -> tuple[Array, Array]:
+def relative_centers(C: Array, params: LloydParams, dtype: Any) -> tuple[Array, Array]:
     """Centres and shift as the compiled code takes them: contiguous, in the rows' dtype, centres relative to the shift."""
     if params.shift is None or params.cosine:
         return np.require(C, dtype=dtype, requirements=["C", "A"]), np.zeros(0, dtype=dtype)
@@ -251,14 +251,14 @@ def assign(block: Block, C: Array, params: LloydParams, *, distances: bool = Fal
     labels = np.empty(len(X), dtype=np.int32)
     squared = np.empty(len(X) if distances else 0, dtype=X.dtype)
     if len(X):
-        relative, shift = _relative(C, params, X.dtype)
+        relative, shift = relative_centers(C, params, X.dtype)
         k, d = relative.shape
         empty = np.zeros(0)
         _, bad = _lloyd(
             X, empty, relative, shift, params.cosine, tile_of(k, d, X.itemsize), np.zeros((0, 0)), empty, _NONE, empty,
             _NONE, _NONE, labels, squared,
         )  # fmt: skip
-        _refuse_zero(block, bad)
+        refuse_zero(block, bad)
     return labels, squared
 
 
@@ -269,7 +269,7 @@ def lloyd_block(block: Block, params: LloydParams) -> tuple[Assignment, ...]:
 
 def _one_model(block: Block, C: Array, params: LloydParams) -> Assignment:
     X, s = block.X, np.zeros(0) if block.weight is None else block.weight
-    relative, shift = _relative(C, params, X.dtype)
+    relative, shift = relative_centers(C, params, X.dtype)
     k, d = relative.shape
     sums, weight, rows = np.zeros((k, d)), np.zeros(k), np.zeros(k, dtype=np.int64)
     # Below zero, so that rows on their centre are kept too while there is room.
@@ -279,7 +279,7 @@ def _one_model(block: Block, C: Array, params: LloydParams) -> Assignment:
         X, s, relative, shift, params.cosine, tile_of(k, d, X.itemsize), sums, weight, rows, far_distance, far_row,
         far_label, _NONE, np.zeros(0, dtype=X.dtype),
     )  # fmt: skip
-    _refuse_zero(block, bad)
+    refuse_zero(block, bad)
     if len(shift):
         sums += weight[:, None] * shift.astype(np.float64)
     kept = far_distance > 0
@@ -340,7 +340,7 @@ def _stack_key(params: LloydParams) -> Any:
     return (None if params.shift is None else params.shift.tobytes(), params.cosine, params.far)
 
 
-def _lloyd_workspace(n_rows: int, n_features: int, params: LloydParams) -> int:
+def lloyd_workspace(n_rows: int, n_features: int, params: LloydParams) -> int:
     widest = max((len(C) for C in params.centers), default=1)
     tile = tile_of(widest, n_features, 4)
     return 8 * (tile * (widest + n_features + 3) + 2 * widest * n_features)
@@ -354,7 +354,7 @@ def _lloyd_partial(n_features: int, params: LloydParams) -> int:
 LLOYD = Kernel(
     lloyd_block,
     "lloyd-assign",
-    _lloyd_workspace,
+    lloyd_workspace,
     partial_bytes=_lloyd_partial,
     stack=_stack,
     split=_split,
@@ -375,7 +375,7 @@ def nearest_center(block: Block, params: LloydParams) -> Array:
 def center_distances(block: Block, params: LloydParams) -> Array:
     """Distances to all centres (rows, k) in X's dtype: Euclidean, or ``1 - cosine``; computed in float64."""
     X = block.X
-    C, shift = _relative(params.centers[0], params, np.float64)
+    C, shift = relative_centers(params.centers[0], params, np.float64)
     k, d = C.shape
     out = np.empty((len(X), k), dtype=X.dtype)
     tile = tile_of(k, d, 8)
@@ -384,7 +384,7 @@ def center_distances(block: Block, params: LloydParams) -> Array:
         if params.cosine:
             lengths = np.linalg.norm(x, axis=1)
             zero = np.flatnonzero(lengths == 0)
-            _refuse_zero(block, lo + int(zero[0]) if len(zero) else -1)
+            refuse_zero(block, lo + int(zero[0]) if len(zero) else -1)
             out[lo : lo + tile] = 1 - (x @ C.T) / lengths[:, None]
             continue
         if len(shift):
@@ -394,7 +394,7 @@ def center_distances(block: Block, params: LloydParams) -> Array:
     return out
 
 
-NEAREST_CENTER = Kernel(nearest_center, "nearest-center", _lloyd_workspace)
+NEAREST_CENTER = Kernel(nearest_center, "nearest-center", lloyd_workspace)
 CENTER_DISTANCES = Kernel(
     center_distances,
     "center-distances",

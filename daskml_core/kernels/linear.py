@@ -6,8 +6,8 @@ X (rows, d); W (d, m * K) with a model's K outputs as neighbouring columns; b (m
 Everything is summed over tiles whose X stays in cache, in the data's precision inside a tile (BLAS) and in float64
 between tiles. The tile's size depends on d alone, never on the machine.
 
-With a fold mask, model j leaves out the rows of fold ``held_out[j]``, so that training on k - 1 folds is one more column
-of a matrix product and no copy of the data.
+With a fold mask, model j weighs the rows of cell c by ``weight[c, j]``, mostly 0 or 1, so that training on k - 1 folds is
+one more column of a matrix product and no copy of the data.
 """
 
 from __future__ import annotations
@@ -19,17 +19,28 @@ import numba
 import numpy as np
 
 from daskml_core.kernels.logistic import logistic_gradient
-from daskml_core.losses import HalfLogistic, Loss, Multinomial
+from daskml_core.losses import CellWeights, HalfLogistic, Loss, Multinomial, Weights
 from daskml_core.sweep import Array, Block, Kernel
 
 
 class FoldMask(NamedTuple):
-    """Rows that a model must not see."""
+    """How much of each row a model sees: a table over the cells that rows belong to."""
 
-    fold_of: Callable[[int, int], Array]
-    """``(start, n_rows) -> (n_rows,)`` fold numbers, a function of the global row number."""
-    held_out: Array
-    """(m,) fold that each model leaves out; -1 for none."""
+    cell_of: Callable[[int, int], Array]
+    """``(start, n_rows) -> (n_rows,)`` cells, a function of the global row number; see `daskml_core.kernels.cells`."""
+    weight: Array
+    """(n_cells, m), or (n_cells, n_classes, m) where a model weighs the classes y in a way of its own."""
+
+    def rows(self, block: Block) -> Array:
+        """The table's row of each row of a block."""
+        cells = self.cell_of(block.start, block.n_rows)
+        if self.weight.ndim == 2:
+            return cells
+        return cells.astype(np.intp) * self.weight.shape[1] + block.y.astype(np.intp)
+
+    def table(self, dtype: Any) -> Array:
+        """The weights with one row a cell (and class)."""
+        return np.ascontiguousarray(self.weight.reshape(-1, self.weight.shape[-1]), dtype=dtype)
 
 
 class OneAgainstRest(NamedTuple):
@@ -109,7 +120,9 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
     grad_b = np.zeros(width) if order else None
     size = (d + 1) * loss.n_outputs
     hess = np.zeros((m, size, size)) if order > 1 else None
-    weight = _weights(block, folds)
+    weight = None if block.weight is None else block.weight[:, None].astype(dtype)
+    place = None if folds is None else folds.rows(block)
+    table = None if folds is None else folds.table(dtype)
     V = np.ascontiguousarray(W, dtype=dtype)
     c = b.astype(dtype)
     step = tile_rows(d, dtype.itemsize)
@@ -118,39 +131,58 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
         for lo in range(0, block.n_rows, step):
             rows = slice(lo, min(lo + step, block.n_rows))
             x, y = X[rows], block.y[rows]
-            s = None if weight is None else weight[rows]
+            own = None if weight is None else weight[rows]
+            s: Weights = own
+            on: Any = slice(None)
+            models, v, shift = on, V, c
+            if table is not None and place is not None:
+                alike = hess is None and m >= 4 and classes is None
+                seen = _seen_by(place[rows], table, loss.n_outputs) if alike else None
+                if seen is None:
+                    s = CellWeights(table, place[rows], own)
+                else:
+                    # A tile of one cell: models that leave it out are left out, a k-th of the work of k folds.
+                    models, on, w = seen
+                    if not len(models):
+                        continue
+                    v, shift = np.ascontiguousarray(V[:, on]), c[on]
+                    if (w != 1).any():
+                        s = CellWeights(w[None, :], np.zeros(len(x), dtype=np.intp), own)
             if classes is not None:
-                y, s = classes.of_all(y, s)
+                y, s = classes.of_all(y, s.dense() if isinstance(s, CellWeights) else s)
             # One model is a matrix-vector product: BLAS does that several times faster than a matrix of one column.
-            Z = (x @ V[:, 0])[:, None] if width == 1 else x @ V
-            Z += c
+            Z = (x @ V[:, 0])[:, None] if width == 1 else x @ v
+            Z += shift
             if not order:
-                value += loss.value(Z, y, s)
+                value[models] += loss.value(Z, y, s)
                 continue
+            assert grad_W is not None and grad_b is not None
             total, R = loss.evaluate(Z, y, s)
-            value += total
-            grad_W += (x.T @ R[:, 0])[:, None] if width == 1 else x.T @ R
+            value[models] += total
+            grad_W[:, on] += (x.T @ R[:, 0])[:, None] if width == 1 else x.T @ R
             # A product with ones: NumPy's sum along the first axis takes ten times as long.
-            grad_b += np.ones(len(R), dtype=R.dtype) @ R
+            grad_b[on] += np.ones(len(R), dtype=R.dtype) @ R
             if hess is not None:
                 _add_hessian(hess, x, Z, y, s, loss)
     return LinearPartial(value, grad_W, grad_b, hess)
 
 
-def _weights(block: Block, folds: FoldMask | None) -> Array | None:
-    """(rows, 1) or (rows, m) weights of rows, or ``None``."""
-    weight = None if block.weight is None else block.weight[:, None]
-    if folds is None:
-        return weight
-    seen = (folds.fold_of(block.start, block.n_rows)[:, None] != folds.held_out).astype(np.float64)
-    return seen if weight is None else seen * weight
+def _seen_by(place: Array, table: Array, n_outputs: int) -> tuple[Array, Array, Array] | None:
+    """Models and columns that see a tile, and their weights, where all its rows are of one cell that some leave out."""
+    if not len(place) or place[0] != place[-1] or (place != place[0]).any():
+        return None
+    weight = table[place[0]]
+    models = np.flatnonzero(weight)
+    columns = models if n_outputs == 1 else (models[:, None] * n_outputs + np.arange(n_outputs)).ravel()
+    return models, columns, weight[models]
 
 
-def _add_hessian(hess: Array, x: Array, Z: Array, y: Array, s: Array | None, loss: Loss) -> None:
+def _add_hessian(hess: Array, x: Array, Z: Array, y: Array, s: Weights, loss: Loss) -> None:
     """Add the tile's Hessians. One augmented product gives the coefficients' and the intercept's part together."""
     A = np.empty((len(x), x.shape[1] + 1), dtype=x.dtype)
     A[:, :-1] = x
     A[:, -1] = 1
+    s = s.dense() if isinstance(s, CellWeights) else s
     if isinstance(loss, Multinomial):
         K = loss.n_outputs
         P, _ = loss.probabilities(Z)
@@ -177,7 +209,7 @@ def _add_hessian(hess: Array, x: Array, Z: Array, y: Array, s: Array | None, los
 def _workspace(n_rows: int, n_features: int, params: LinearParams) -> int:
     rows = min(n_rows, tile_rows(n_features, 8))
     width = params.W.shape[1]
-    scratch = rows * width * 6 * 8
+    scratch = rows * width * 6 * 8 + (0 if params.folds is None else 8 * n_rows)
     return scratch + (2 * rows * (n_features + 1) * 8 if params.order > 1 else 0)
 
 
@@ -192,7 +224,7 @@ def _stack(requests: Sequence[LinearParams]) -> LinearParams:
     first = requests[0]
     folds = None
     if first.folds is not None:
-        folds = first.folds._replace(held_out=np.concatenate([p.folds.held_out for p in requests if p.folds]))
+        folds = first.folds._replace(weight=np.concatenate([p.folds.weight for p in requests if p.folds], axis=-1))
     W = np.concatenate([p.W for p in requests], axis=1)
     b = np.concatenate([p.b for p in requests])
     classes = OneAgainstRest.join([p.classes for p in requests if p.classes is not None])
@@ -218,8 +250,10 @@ def _split(partial: LinearPartial, requests: Sequence[LinearParams]) -> list[Lin
 
 
 def _stack_key(params: LinearParams) -> Any:
-    fold_of = None if params.folds is None else params.folds.fold_of
-    return (params.loss, params.order, fold_of, params.classes is None)
+    classes = params.classes is None
+    if params.folds is None:
+        return (params.loss, params.order, classes)
+    return (params.loss, params.order, classes, params.folds.cell_of, params.folds.weight.shape[:-1])
 
 
 def _name(params: LinearParams) -> str:

@@ -18,7 +18,7 @@ from daskml_core.sweep import Array
 
 # `reassoc` and `contract` let the loop run in vector registers; no sum here depends on the order.
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
-def _exp_single(z: Any, mantissa: Any, exponent: Any) -> None:  # pragma: no cover - compiled
+def exp_single(z: Any, mantissa: Any, exponent: Any) -> None:  # pragma: no cover - compiled
     """``exp(-|z|)`` in float32 as ``mantissa * 2**k``: the polynomial of Cephes' expf, in a loop that vectorises.
 
     ``exponent`` (int32) receives the bits of ``2.0**k``. Error below 2 units in the last place.
@@ -80,7 +80,7 @@ def _gradient(
         for i in range(m):
             z[i] += b
         if single:
-            _exp_single(z[:m], mantissa, exponent)
+            exp_single(z[:m], mantissa, exponent)
             for i in range(m):
                 e[i] = mantissa[i] * power[i]
         else:

@@ -6,6 +6,7 @@ Conventions: ``block.y`` is a structured array with the fields ``t`` (truth) and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -137,11 +138,19 @@ def rank_scores(block: Block, params: RankParams) -> Ranking:
     p = np.asarray(_finite(block.y["p"], "y_score", block), dtype=np.float64)
     p = p[:, None] if p.ndim == 1 else p
     weight = _weight(block)
-    parts = []
-    for k, label in enumerate(params.positive):
-        hit = (t == label).astype(np.float64)
-        parts.append(_group(_to_key(p[:, k]), weight * hit, weight * (1 - hit), 0, params.max_distinct))
-    return Ranking(*(tuple(column) for column in zip(*parts, strict=True)), params.max_distinct)  # type: ignore[call-arg,arg-type]
+    hits = [(t == label).astype(np.float64) for label in params.positive]
+    return rank_columns(list(p.T), hits, [weight] * len(hits), params.max_distinct)
+
+
+def rank_columns(
+    scores: Sequence[Array], hits: Sequence[Array], weights: Sequence[Array], max_distinct: int
+) -> Ranking:
+    """Distinct values of each column of scores (rows,), with the weight of hits (1.0) and misses (0.0) at each."""
+    parts = [
+        _group(_to_key(z), weight * hit, weight * (1 - hit), 0, max_distinct)
+        for z, hit, weight in zip(scores, hits, weights, strict=True)
+    ]
+    return Ranking(*(tuple(column) for column in zip(*parts, strict=True)), max_distinct)  # type: ignore[call-arg,arg-type]
 
 
 def merge_rankings(a: Ranking, b: Ranking) -> Ranking:

@@ -25,6 +25,8 @@ class RowSample(NamedTuple):
     X: Array
     y: Array | None
     weight: Array | None
+    rows: Array | None = None
+    """Global row numbers."""
 
 
 def draw_rows(block: Block, params: SampleParams) -> RowSample:
@@ -39,6 +41,7 @@ def draw_rows(block: Block, params: SampleParams) -> RowSample:
         np.array(block.X[rows]),
         None if block.y is None else np.array(block.y[rows]),
         None if block.weight is None else np.array(block.weight[rows]),
+        block.start + np.arange(block.n_rows)[rows],
     )
 
 
@@ -69,7 +72,7 @@ def join_samples(a: RowSample, b: RowSample) -> RowSample:
 
 
 DRAW_ROWS = Kernel(
-    draw_rows, "draw-sample", partial_bytes=lambda d, p: p.n_sample * (p.itemsize * d + 16), gathers=True
+    draw_rows, "draw-sample", partial_bytes=lambda d, p: p.n_sample * (p.itemsize * d + 24), gathers=True
 )
 
 

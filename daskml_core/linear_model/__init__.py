@@ -1,5 +1,6 @@
 """Linear models with scikit-learn's names, defaults and objectives, for data larger than memory."""
 
+from daskml_core.linear_model._cv import ElasticNetCV, LassoCV, LogisticRegressionCV, RidgeCV
 from daskml_core.linear_model._glm import PoissonRegressor
 from daskml_core.linear_model._huber import HuberRegressor
 from daskml_core.linear_model._least_squares import ElasticNet, Lasso, LinearRegression, Ridge
@@ -8,12 +9,16 @@ from daskml_core.linear_model._sgd import SGDClassifier, SGDRegressor
 
 __all__ = [
     "ElasticNet",
+    "ElasticNetCV",
     "HuberRegressor",
     "Lasso",
+    "LassoCV",
     "LinearRegression",
     "LogisticRegression",
+    "LogisticRegressionCV",
     "PoissonRegressor",
     "Ridge",
+    "RidgeCV",
     "SGDClassifier",
     "SGDRegressor",
 ]

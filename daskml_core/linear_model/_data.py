@@ -40,6 +40,14 @@ class TrainingSet:
     moments: TargetMoments | None = None
 
 
+def require_target(estimator: Any, y: Any) -> None:
+    """Refuse a fit without y, by the estimator's name."""
+    if y is None:
+        raise ValueError(
+            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
+        )
+
+
 def _load(
     estimator: Any, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, reset: bool, **checks: Any
 ) -> RowBlocks:
@@ -47,10 +55,7 @@ def _load(
 
     With ``reset`` the features are recorded, otherwise their number and names must be what they were.
     """
-    if y is None:
-        raise ValueError(
-            f"This {type(estimator).__name__} estimator requires y to be passed, but the target y is None."
-        )
+    require_target(estimator, y)
     if not any(is_lazy(a) for a in (X, y)):
         refuse_no_numbers(X)
         refuse_masked(y, "y")

@@ -80,11 +80,13 @@ class PoissonRegressor(LinearRegressorBase):
     def _link_kernel(self) -> Kernel:
         return EXPONENTIAL_PREDICTOR
 
-    def _load(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> tuple[TrainingSet, LinearObjective]:
-        alpha = non_negative("alpha", self.alpha)
+    def _check_params(self) -> None:
+        non_negative("alpha", self.alpha)
         positive("tol", self.tol)
         positive_integer("max_iter", self.max_iter)
         check_solver(self.solver, 0.0, self.solver_options)
+
+    def _training_set(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> TrainingSet:
         data = load_regression(self, X, y, sample_weight, feature_dim)
         assert data.moments is not None
         if data.moments.smallest.min() < 0:
@@ -94,30 +96,39 @@ class PoissonRegressor(LinearRegressorBase):
             )
         if data.moments.mean[0] <= 0:
             raise ValueError("All weighted values of y are 0: the mean of a Poisson distribution must be positive.")
-        penalty = ElasticNetPenalty(0.0, alpha)
-        objective = LinearObjective(
+        return data
+
+    def _objective(self, data: TrainingSet) -> LinearObjective:
+        return LinearObjective(
             HalfPoisson(),
-            penalty,
+            ElasticNetPenalty(0.0, float(self.alpha)),
             data.blocks.n_features,
             data.sum_weight,
             bool(self.fit_intercept),
             rounding=ROUNDING[data.blocks.dtype],
         )
-        return data, objective
+
+    def _start(self, objective: LinearObjective, data: TrainingSet) -> Array:
+        d = objective.n_features
+        if self.warm_start and hasattr(self, "coef_") and self.coef_.shape == (d,):
+            return objective.pack(self.coef_[:, None], np.array([self.intercept_]))
+        assert data.moments is not None
+        return objective.pack(np.zeros((d, 1)), np.log(data.moments.mean))
+
+    def _accept(self, objective: LinearObjective, theta: Array, data: TrainingSet) -> None:
+        W, b = objective.unpack(theta)
+        self.coef_, self.intercept_ = W[:, 0].copy(), float(b[0])
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> PoissonRegressor:
         """Fit the model; X (n_rows, n_features), y (n_rows,) of counts, in any container. Returns self."""
-        data, objective = self._load(X, y, sample_weight, feature_dim)
-        assert data.moments is not None
-        d = data.blocks.n_features
-        start = objective.pack(np.zeros((d, 1)), np.log(data.moments.mean))
-        if self.warm_start and hasattr(self, "coef_") and self.coef_.shape == (d,):
-            start = objective.pack(self.coef_[:, None], np.array([self.intercept_]))
+        self._check_params()
+        data = self._training_set(X, y, sample_weight, feature_dim)
+        objective = self._objective(data)
+        start = self._start(objective, data)
         theta = solve_linear(
             self, data, objective, start, tol=self.tol, max_iter=self.max_iter, options=self.solver_options
         )
-        W, b = objective.unpack(theta)
-        self.coef_, self.intercept_ = W[:, 0].copy(), float(b[0])
+        self._accept(objective, theta, data)
         return self
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
@@ -129,5 +140,7 @@ class PoissonRegressor(LinearRegressorBase):
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do; X is not read."""
         model = clone(self)  # a plan leaves no trace
-        data, objective = model._load(X, y, sample_weight, feature_dim)
+        model._check_params()
+        data = model._training_set(X, y, sample_weight, feature_dim)
+        objective = model._objective(data)
         return model._plan(data.blocks, kernels_of(model.solver, objective, data.blocks), SWEEPS[model.solver])

@@ -60,12 +60,14 @@ class _GramRegressor(LinearRegressorBase):
         elif self.solver_options:
             raise ValueError(f'solver="auto" takes no solver_options, got {dict(self.solver_options)}.')
 
-    def _load_one_target(
-        self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None
-    ) -> tuple[TrainingSet, LinearObjective]:
-        data = load_regression(self, X, y, sample_weight, feature_dim)
+    def _training_set(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> TrainingSet:
+        several = self._multi_output and self.solver == "auto"
+        return load_regression(self, X, y, sample_weight, feature_dim, multi_output=several)
+
+    def _objective(self, data: TrainingSet) -> LinearObjective:
+        """For the solvers that sweep over the data, with one target."""
         blocks = data.blocks
-        objective = LinearObjective(
+        return LinearObjective(
             HalfSquared(),
             self._penalty(data.sum_weight),
             blocks.n_features,
@@ -73,34 +75,46 @@ class _GramRegressor(LinearRegressorBase):
             bool(self.fit_intercept),
             rounding=ROUNDING[blocks.dtype],
         )
-        return data, objective
 
-    def _fit_iteratively(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, warm: bool = False) -> Any:
+    def _start(self, objective: LinearObjective, data: TrainingSet) -> Array:
+        d = objective.n_features
+        if getattr(self, "warm_start", False) and hasattr(self, "coef_") and np.shape(self.coef_) == (d,):
+            return objective.pack(np.array(self.coef_)[:, None], np.array([self.intercept_]))
+        assert data.moments is not None
+        return objective.pack(np.zeros((d, 1)), data.moments.mean[:1])
+
+    def _accept(self, objective: LinearObjective, theta: Array, data: TrainingSet) -> None:
+        W, b = objective.unpack(theta)
+        self._set(W.T.copy(), np.array(b), flat=True)
+
+    def _fit_iteratively(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> Any:
         """Fit one target with a solver that sweeps over the data until the gradient is small."""
         self._check_params()
         self._check_solver()
-        data, objective = self._load_one_target(X, y, sample_weight, feature_dim)
-        assert data.moments is not None
-        d = data.blocks.n_features
-        W, b = np.zeros((d, 1)), data.moments.mean[:1]
-        if warm and hasattr(self, "coef_") and np.shape(self.coef_) == (d,):
-            W, b = np.array(self.coef_)[:, None], np.array([self.intercept_])
+        data = self._training_set(X, y, sample_weight, feature_dim)
+        objective = self._objective(data)
         tol, max_iter, options = self._stopping()
-        theta = solve_linear(self, data, objective, objective.pack(W, b), tol=tol, max_iter=max_iter, options=options)
-        W, b = objective.unpack(theta)
-        self._set(W.T.copy(), np.array(b), flat=True)
+        start = self._start(objective, data)
+        theta = solve_linear(self, data, objective, start, tol=tol, max_iter=max_iter, options=options)
+        self._accept(objective, theta, data)
         return self
 
-    def _moments(
-        self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, *, exact: bool, ridge: float = 0.0
-    ) -> tuple[LeastSquaresState, bool]:
+    def _exact_above(self) -> float | None:
+        """The ridge with which an ill-conditioned Gram matrix is worth another sweep; ``None`` where it never is."""
+        return None
+
+    def _solve(self, state: LeastSquaresState, flat: bool) -> None:
+        """Set the fitted model from the moments of its rows; ``flat`` where y had one column per row."""
+        raise NotImplementedError
+
+    def _moments(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> tuple[LeastSquaresState, bool]:
         """The sweep's result, and whether y had one column per row."""
         self._check_params()
         self._check_solver()
-        data = load_regression(self, X, y, sample_weight, feature_dim, multi_output=self._multi_output)
+        data = self._training_set(X, y, sample_weight, feature_dim)
         assert data.blocks.y is not None
         solver = least_squares_moments(
-            data.blocks.n_features, fit_intercept=bool(self.fit_intercept), exact=exact, ridge=ridge
+            data.blocks.n_features, fit_intercept=bool(self.fit_intercept), ridge=self._exact_above()
         )
         outcome = self._run(solver, data, self._kernels(data))
         self.converged_ = True
@@ -113,6 +127,8 @@ class _GramRegressor(LinearRegressorBase):
 
         ``l1`` and ``l2`` (t,) stand beside the mean of half the squared errors, as in the solvers that iterate.
         """
+        if not hasattr(self, "history_"):  # one of a batch, whose history is the batch's
+            return
         d, moments = state.n_features, state.moments
         S = moments.scatter / moments.sum_weight
         loss = norm = 0.0
@@ -139,10 +155,10 @@ class _GramRegressor(LinearRegressorBase):
         model = clone(self)  # a plan leaves no trace
         model._check_params()
         model._check_solver()
+        data = model._training_set(X, y, sample_weight, feature_dim)
         if model.solver != "auto":
-            data, objective = model._load_one_target(X, y, sample_weight, feature_dim)
-            return model._plan(data.blocks, kernels_of(model.solver, objective, data.blocks), SWEEPS[model.solver])
-        data = load_regression(model, X, y, sample_weight, feature_dim, multi_output=model._multi_output)
+            kernels = kernels_of(model.solver, model._objective(data), data.blocks)
+            return model._plan(data.blocks, kernels, SWEEPS[model.solver])
         return model._plan(data.blocks, model._kernels(data), SWEEPS["gram"])
 
 
@@ -194,12 +210,17 @@ class LinearRegression(_GramRegressor):
         if self.solver != "auto":
             self._fit_iteratively(X, y, sample_weight, feature_dim)
             return self
-        state, flat = self._moments(X, y, sample_weight, feature_dim, exact=True)
+        self._solve(*self._moments(X, y, sample_weight, feature_dim))
+        return self
+
+    def _exact_above(self) -> float | None:
+        return 0.0
+
+    def _solve(self, state: LeastSquaresState, flat: bool) -> None:
         targets = state.moments.mean.size - state.n_features
         coef, intercept, self.rank_, self.singular_ = solve_ridge(state, np.zeros(targets))
         self._record_solution(state, coef, 0.0, np.zeros(targets))
         self._set(coef, intercept, flat)
-        return self
 
 
 class Ridge(_GramRegressor):
@@ -253,8 +274,14 @@ class Ridge(_GramRegressor):
         if self.solver != "auto":
             self._fit_iteratively(X, y, sample_weight, feature_dim)
             return self
+        self._solve(*self._moments(X, y, sample_weight, feature_dim))
+        return self
+
+    def _exact_above(self) -> float | None:
+        return float(np.min(np.asarray(self.alpha, dtype=np.float64)))
+
+    def _solve(self, state: LeastSquaresState, flat: bool) -> None:
         alpha = np.ravel(np.asarray(self.alpha, dtype=np.float64))
-        state, flat = self._moments(X, y, sample_weight, feature_dim, exact=True, ridge=float(alpha.min()))
         targets = state.moments.mean.size - state.n_features
         if len(alpha) not in (1, targets):
             raise ValueError(f"alpha has {len(alpha)} values for {targets} targets; give one, or one a target.")
@@ -264,7 +291,6 @@ class Ridge(_GramRegressor):
         self._set(coef, intercept, flat)
         if targets == 1:
             self.coef_ = np.ravel(self.coef_)  # scikit-learn's shape for a y of one column
-        return self
 
 
 class ElasticNet(_GramRegressor):
@@ -351,8 +377,11 @@ class ElasticNet(_GramRegressor):
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Any:
         """Fit the model; X (n_rows, n_features), y (n_rows,). Returns self."""
         if self.solver != "auto":
-            return self._fit_iteratively(X, y, sample_weight, feature_dim, warm=bool(self.warm_start))
-        state, flat = self._moments(X, y, sample_weight, feature_dim, exact=False)
+            return self._fit_iteratively(X, y, sample_weight, feature_dim)
+        self._solve(*self._moments(X, y, sample_weight, feature_dim))
+        return self
+
+    def _solve(self, state: LeastSquaresState, flat: bool) -> None:
         d, moments = state.n_features, state.moments
         n = moments.sum_weight
         Q, q, yy = moments.scatter[:d, :d] / n, moments.scatter[:d, d] / n, moments.scatter[d, d] / n
@@ -374,7 +403,6 @@ class ElasticNet(_GramRegressor):
             self._warn_gap()
         intercept = moments.mean[d:] - w @ moments.mean[:d]
         self._set(w[None, :], intercept, flat)
-        return self
 
     def _warn_gap(self) -> None:
         import warnings
@@ -385,7 +413,7 @@ class ElasticNet(_GramRegressor):
             f"{type(self).__name__} did not converge: duality gap {self.dual_gap_:.3g} after {self.n_iter_} passes of "
             "coordinate descent (which do not read the data). Raise max_iter, or alpha, or scale the features.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -168,11 +168,20 @@ class LogisticRegression(ProbabilityMixin, LinearClassifierBase):
         theta = solve_linear(
             self, data, objective, start, tol=self.tol, max_iter=self.max_iter, options=self.solver_options
         )
+        self._accept(objective, theta, data)
+        return self
+
+    def _accept(self, objective: LinearObjective, theta: Array, data: TrainingSet) -> None:
+        """Take a solution as the fitted model."""
         W, b = objective.unpack(objective.canonical(theta))
+        assert data.classes is not None
         self.classes_ = data.classes
         self.coef_ = np.ascontiguousarray(W.T)
         self.intercept_ = np.array(b)
-        return self
+
+    def _training_set(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> TrainingSet:
+        """The data of many models at once; class weights are each model's own."""
+        return load_classification(self, X, y, sample_weight, None, feature_dim)
 
     def _check_params(self) -> None:
         _, ratio = self._strengths()

@@ -36,21 +36,27 @@ class LeastSquaresState:
         return {"n_iter": self.n_iter, "loss": float("nan"), "grad_norm": float("nan"), "step": float("nan")}
 
 
-def least_squares_moments(n_features: int, *, fit_intercept: bool, exact: bool, ridge: float = 0.0) -> Asks:
-    """The moments, and the triangular factor when ``exact`` and the Gram matrix plus ``ridge`` is ill-conditioned."""
+def least_squares_moments(n_features: int, *, fit_intercept: bool, ridge: float | None) -> Asks:
+    """The moments, and the triangular factor where the Gram matrix plus ``ridge`` is ill-conditioned, if not ``None``."""
     moments: GramPartial = yield Sweep(GRAM, None, merge_gram)
     if not fit_intercept:
         moments = about_zero(moments)
     state = LeastSquaresState(n_features, moments)
     yield state
-    gram = moments.scatter[:n_features, :n_features] + ridge * np.eye(n_features)
-    scale = np.sqrt(np.maximum(np.diagonal(gram), 0))
-    scale[scale == 0] = 1.0
-    if exact and linalg.eigvalsh(gram / scale / scale[:, None])[0] < ILL_CONDITIONED:
+    if ridge is not None and is_ill_conditioned(state, ridge):
         factor = yield Sweep(TRIANGULAR_FACTOR, moments.mean, merge_factors)
         state = LeastSquaresState(n_features, moments, factor, n_iter=2)
         yield state
     return state
+
+
+def is_ill_conditioned(state: LeastSquaresState, ridge: float) -> bool:
+    """Whether the correlation form of the Gram matrix plus ``ridge`` has lost half of its digits."""
+    d = state.n_features
+    gram = state.moments.scatter[:d, :d] + ridge * np.eye(d)
+    scale = np.sqrt(np.maximum(np.diagonal(gram), 0))
+    scale[scale == 0] = 1.0
+    return bool(linalg.eigvalsh(gram / scale / scale[:, None])[0] < ILL_CONDITIONED)
 
 
 def about_zero(moments: GramPartial) -> GramPartial:

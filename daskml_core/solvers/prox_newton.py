@@ -60,7 +60,7 @@ def prox_newton(
         first: Evaluation = yield from objective.evaluate(theta, order=1 if metric is not None else 2)
         hess = metric if metric is not None else first.hess
         assert hess is not None
-        state = _state(objective, theta, first, tol, hess, metric is not None)
+        state = prox_newton_state(objective, theta, first, tol, hess, metric is not None)
     while True:
         yield state
         if state.converged or state.stalled or state.n_iter >= max_iter:
@@ -81,7 +81,7 @@ def prox_newton(
         moved = float(np.abs(point - state.theta).max())
         hess = state.hess if state.fixed else trial.hess
         previous = state.grad_norm
-        state = _state(objective, point, trial, tol, hess, state.fixed, state.n_iter + 1, moved)
+        state = prox_newton_state(objective, point, trial, tol, hess, state.fixed, state.n_iter + 1, moved)
         if state.fixed and not state.converged and state.n_iter > 1 and state.grad_norm > SLOW * previous:
             exact = yield from objective.evaluate(state.theta, order=2)
             assert exact.hess is not None
@@ -101,7 +101,7 @@ def _direction(objective: Objective, state: ProxNewtonState, tol: float) -> tupl
     return step, -(float(state.grad @ step) + change)
 
 
-def _state(
+def prox_newton_state(
     objective: Objective,
     theta: Array,
     at: Evaluation,

@@ -1,0 +1,28 @@
+"""Splits, cross-validation and searches over data that does not fit in memory: one sweep, many models."""
+
+from daskml_core.model_selection._folds import (
+    GroupKFold,
+    KFold,
+    PredefinedSplit,
+    StratifiedKFold,
+    TimeSeriesSplit,
+)
+from daskml_core.model_selection._run import SearchPlan
+from daskml_core.model_selection._search import GridSearchCV, RandomizedSearchCV
+from daskml_core.model_selection._split import train_test_split
+from daskml_core.model_selection._validation import cross_val_predict, cross_val_score, cross_validate
+
+__all__ = [
+    "GridSearchCV",
+    "GroupKFold",
+    "KFold",
+    "PredefinedSplit",
+    "RandomizedSearchCV",
+    "SearchPlan",
+    "StratifiedKFold",
+    "TimeSeriesSplit",
+    "cross_val_predict",
+    "cross_val_score",
+    "cross_validate",
+    "train_test_split",
+]

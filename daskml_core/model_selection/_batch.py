@@ -1,0 +1,513 @@
+"""Training many linear models in one conversation with the data: every setting on the training rows of every split.
+
+The default solver's order of events: one sweep draws a sample for all models and finds what scalers need; the path of
+settings is solved on the sample, each from its neighbour's solution; one sweep finds the gradient at those solutions cell by
+cell, for all splits at the price of one; a step common to all splits, and a second such sweep; then every model goes its own
+way in lockstep, with its setting's sample Hessian as metric, and leaves when it has converged. Splits differ from each other
+much less than the sample from the data: most models are there after one step of their own. Other solvers run in lockstep
+from the start.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from daskml_core.data.blocks import RowBlocks
+from daskml_core.data.cell_targets import (
+    CELL_CLASSES,
+    CELL_TARGET_MOMENTS,
+    CellClasses,
+    CellTargetParams,
+    merge_cell_targets,
+)
+from daskml_core.data.targets import TargetMoments, merge_target_moments
+from daskml_core.engine import Engine, drive, run_sweeps
+from daskml_core.errors import ConvergenceWarning
+from daskml_core.estimator import sample_budget
+from daskml_core.kernels.cell_sums import (
+    CELL_LOSS,
+    CELL_MOMENTS,
+    CellLossParams,
+    CellLossPartial,
+    CellParams,
+    merge_cell_moments,
+)
+from daskml_core.kernels.cells import Codes
+from daskml_core.kernels.linear import SECOND_MOMENTS, FoldMask, second_moments
+from daskml_core.kernels.moments import FeatureMoments, merge_moments
+from daskml_core.kernels.sample import RowSample, sample_sweep
+from daskml_core.linear_model._data import TrainingSet, class_factors
+from daskml_core.linear_model._solve import NEWTON_LIMIT, kernels_of, start_solver
+from daskml_core.model_selection._folds import Folds
+from daskml_core.objective import Evaluation, LinearObjective
+from daskml_core.solvers.in_memory import solve_in_memory
+from daskml_core.solvers.lbfgs import lbfgs, lbfgs_state
+from daskml_core.solvers.newton import newton, solve_spd
+from daskml_core.solvers.prox_newton import prox_newton, prox_newton_state
+from daskml_core.solvers.sampled_newton import complete_metric, sample_size
+from daskml_core.sweep import Array, Block, Sweep
+from daskml_core.validate import random_seed
+
+MAX_SHARED_CELLS = 64
+"""Cells up to which a gradient a cell is cheaper than a gradient a model."""
+
+CHAIN = 5
+"""Settings that are solved on the sample one after the other, each from the last one's solution; chains run side by side.
+A fixed number: it decides where models start, and so their bits."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One model to train: an estimator with its parameters set, on the training rows of one split."""
+
+    estimator: Any
+    setting: int
+    split: int
+    """-1 for all rows."""
+    cells: Array
+    """(n_cells,) bool, the training cells."""
+    data: TrainingSet | None = None
+    factors: Array | None = None
+    """(n_classes,) class weights."""
+    scaler: Any = None
+    objective: LinearObjective | None = None
+    theta: Array | None = None
+    state: Any = None
+
+
+class NotBatchable(Exception):
+    """Why models cannot be trained side by side."""
+
+
+def merged(parts: Sequence[Any], cells: Array, merge: Callable[[Any, Any], Any]) -> Any:
+    """Parts of the chosen cells taken together, in their order."""
+    return functools.reduce(merge, [part for part, chosen in zip(parts, cells, strict=True) if chosen])
+
+
+class LinearBatch:
+    """Linear models trained side by side on sets of cells.
+
+    Parameters
+    ----------
+    data : the whole training set, without class weights.
+    folds : its cells and splits.
+    jobs : models to train, settings neighbours.
+    scaler : a `StandardScaler` in front of every model, or ``None``.
+    """
+
+    def __init__(self, data: TrainingSet, folds: Folds, jobs: Sequence[Job], scaler: Any = None) -> None:
+        self.data, self.folds, self.jobs, self.scaler = data, folds, list(jobs), scaler
+        self.target_sweeps = 1
+        self._targets = self._read_targets()
+        self._by_class = any(getattr(job.estimator, "class_weight", None) is not None for job in jobs)
+        for job in jobs:
+            self._prepare(job)
+        self.metrics: dict[int, Array] = {}
+        self._sample: RowSample | None = None
+        self._known: dict[int, tuple[tuple[Array, Array], CellLossPartial, int]] = {}
+
+    # -- what is known before X is read --------------------------------------------------------------------------
+
+    def _read_targets(self) -> Any:
+        classes = None if self.data.classes is None else len(self.data.classes)
+        params = CellTargetParams(self.folds.cell_of, self.folds.n_cells, classes)
+        targets = replace(self.data.blocks, X=None)
+        if classes is not None:
+            return run_sweeps(targets, Sweep(CELL_CLASSES, params))[0]
+        return run_sweeps(targets, Sweep(CELL_TARGET_MOMENTS, params, merge_cell_targets))[0]
+
+    def _prepare(self, job: Job) -> None:
+        """The job's own training set and class weights."""
+        if isinstance(self._targets, CellClasses):
+            assert self.data.classes is not None
+            rows, sums = self._targets.rows[job.cells].sum(axis=0), self._targets.weight[job.cells].sum(axis=0)
+            if (rows == 0).any():
+                label = self.data.classes.tolist()[int(np.argmin(rows))]
+                raise NotBatchable(f"the training rows of split {job.split} have no row of class {label!r}")
+            if job.estimator.class_weight is not None:
+                job.factors = class_factors(job.estimator.class_weight, self.data.classes, sums)
+                sums = sums * job.factors
+            job.data = replace(self.data, sum_weight=float(sums.sum()), class_weight_sums=sums)
+        else:
+            moments: TargetMoments = merged(self._targets, job.cells, merge_target_moments)
+            job.data = replace(self.data, sum_weight=float(moments.sum_weight), moments=moments)
+        if not job.data.sum_weight > 0:
+            raise NotBatchable(f"the sample weights of split {job.split} sum to zero")
+
+    def _mask(self, job: Job, cell_of: Any = None) -> FoldMask | None:
+        weight = job.cells.astype(np.float64)[:, None]
+        if self._by_class:
+            assert self.data.classes is not None
+            factors = np.ones(len(self.data.classes)) if job.factors is None else job.factors
+            weight = weight[:, None, :] * factors[None, :, None]
+        elif job.cells.all() and self.folds.n_cells == 1:
+            return None
+        return FoldMask(self.folds.cell_of if cell_of is None else cell_of, weight)
+
+    def build(self, job: Job, moments: Sequence[FeatureMoments] | None) -> None:
+        """The job's objective, its scaler fitted on its own training rows."""
+        assert job.data is not None
+        objective = job.estimator._objective(job.data)
+        if self.scaler is not None and moments is not None:
+            job.scaler = fit_scaler(self.scaler, merged(moments, job.cells, merge_moments), self.data.blocks)
+            shift, scale = shift_and_scale(job.scaler, objective.n_features)
+            objective = replace(objective, shift=shift, scale=scale)
+        job.objective = replace(objective, folds=self._mask(job))
+        job.theta = job.estimator._start(objective, job.data)
+
+    # -- training ------------------------------------------------------------------------------------------------
+
+    def _sampled(self, job: Job) -> bool:
+        assert job.data is not None
+        return bool(job.estimator.solver == "auto" and job.estimator._objective(job.data).size <= NEWTON_LIMIT)
+
+    def kernels(self, jobs: Sequence[Job]) -> list[tuple[Any, Any]]:
+        """Kernels with parameters of the right size, for the memory plan."""
+        blocks = self.data.blocks
+        kernels: list[tuple[Any, Any]] = []
+        if not jobs:
+            return kernels
+        for solver in sorted({job.estimator.solver for job in jobs}):
+            members = [job for job in jobs if job.estimator.solver == solver]
+            assert members[0].data is not None
+            objective = members[0].estimator._objective(members[0].data)
+            for kernel, params in kernels_of(solver, objective, blocks):
+                if hasattr(params, "W"):
+                    # Line searches that try ten steps at once are taken by few models at a time.
+                    copies = len(members) if solver != "gradient_descent" else 3 * len(members)
+                    W = np.broadcast_to(np.zeros(()), (objective.n_features, copies * objective.n_outputs))
+                    mask = FoldMask(self.folds.cell_of, np.broadcast_to(np.zeros(()), (self.folds.n_cells, copies)))
+                    params = params._replace(W=W, b=np.zeros(W.shape[1]), folds=mask)
+                kernels.append((kernel, params))
+            if solver == "auto":
+                settings = len({job.setting for job in members}) * objective.n_outputs
+                W = np.broadcast_to(np.zeros(()), (objective.n_features, settings))
+                kernels.append(
+                    (CELL_LOSS, CellLossParams(W, np.zeros(settings), objective.loss, self.folds.cell_of, self._cells))
+                )
+        if self.scaler is not None:
+            kernels.append((CELL_MOMENTS, CellParams(self.folds.cell_of, self.folds.n_cells)))
+        return kernels
+
+    @property
+    def _cells(self) -> int:
+        return self.folds.n_cells if self.folds.n_cells <= MAX_SHARED_CELLS else 0
+
+    def held_bytes(self, jobs: Sequence[Job]) -> int:
+        """What the solvers of these jobs hold between sweeps: a metric a setting, and pairs of vectors a model."""
+        sizes = []
+        for job in jobs:
+            assert job.data is not None
+            sizes.append(job.estimator._objective(job.data).size)
+        size = max(sizes, default=0)
+        return 8 * (len({job.setting for job in jobs}) * size * size + len(jobs) * 26 * size)
+
+    def train(self, engine: Engine, jobs: Sequence[Job]) -> None:
+        """Train jobs over the engine's data; their ``theta`` and ``state`` are set."""
+        sampled = [job for job in jobs if self._sampled(job)]
+        first: dict[str, Sweep] = {}
+        blocks = self.data.blocks
+        if sampled:
+            size = max(
+                sample_size(blocks.n_features, o.n_outputs, blocks.dtype.itemsize, sample_budget())
+                for o in (job.estimator._objective(job.data) for job in sampled)
+            )
+            seed = random_seed(getattr(sampled[0].estimator, "random_state", None))
+            first["sample"] = sample_sweep(size, blocks.n_rows, seed, blocks.dtype.itemsize)
+            first["squares"] = Sweep(SECOND_MOMENTS)
+        if self.scaler is not None:
+            params = CellParams(self.folds.cell_of, self.folds.n_cells)
+            first["moments"] = Sweep(CELL_MOMENTS, params, merge_cell_moments)
+        answers = dict(zip(first, engine.sweep(*first.values()), strict=True)) if first else {}
+        self.moments = answers.get("moments")
+        for job in jobs:
+            self.build(job, self.moments)
+        solvers = []
+        if sampled:
+            sample: RowSample = answers["sample"]
+            if len(sample.X) >= blocks.n_rows:
+                self._sample = sample
+                self._solve_complete(engine, sampled, sample)
+            else:
+                solvers += self._correct(engine, sampled, sample, answers["squares"].squares)
+        others = [job for job in jobs if job not in sampled]
+        for job in others:
+            solvers.append((job, self._start_other(job)))
+        self._drive(engine, solvers)
+
+    def _start_other(self, job: Job) -> Any:
+        assert job.objective is not None and job.theta is not None
+        tol, max_iter, options = stopping(job.estimator)
+        seed = random_seed(getattr(job.estimator, "random_state", None))
+        return start_solver(
+            job.estimator.solver, job.objective, job.theta, self.data.blocks,
+            tol=tol, max_iter=max_iter, seed=seed, options=options,
+        )  # fmt: skip
+
+    @staticmethod
+    def _drive(engine: Engine, solvers: Sequence[tuple[Job, Any]]) -> None:
+        if not solvers:
+            return
+        for (job, _), outcome in zip(solvers, drive([s for _, s in solvers], engine), strict=True):
+            job.state = outcome.state
+            job.theta = np.asarray(outcome.state.theta)
+
+    def _local(self, job: Job, sample: RowSample, *, folds: bool) -> tuple[LinearObjective, Block]:
+        """The job's problem on the sample: on its training rows, or on all of them."""
+        assert job.objective is not None and sample.rows is not None
+        block = Block(sample.X, sample.y, sample.weight, 0, 0)
+        if folds:
+            mask = self._mask(job, Codes(self.folds.cell_of.at(sample.rows)))
+            return replace(job.objective, folds=mask), block
+        weight = sample.weight
+        if job.factors is not None:
+            assert sample.y is not None
+            own = job.factors[sample.y.astype(np.intp)]
+            weight = own if weight is None else own * weight
+        total = float(len(sample.X) if weight is None else weight.sum())
+        return replace(job.objective, folds=None, sum_weight=total), block._replace(weight=weight)
+
+    def _solve_complete(self, engine: Engine, jobs: Sequence[Job], sample: RowSample) -> None:
+        """Data no larger than the sample is solved there and then, each split's path a chain of its own."""
+
+        def chain(members: Sequence[Job]) -> Generator[Any, Any, None]:
+            last: Array | None = None
+            for job in sorted(members, key=_by_strength):
+                objective, block = self._local(job, sample, folds=True)
+                tol, max_iter, _ = stopping(job.estimator)
+                assert job.theta is not None
+                start = last if last is not None and last.shape == job.theta.shape else job.theta
+                solve = prox_newton if objective.penalty.l1 else newton
+                # In memory more digits cost next to nothing; the result is that of a fit of these rows alone.
+                solver = solve(objective, start, tol=min(tol, 1e-10), max_iter=max_iter)  # type: ignore[operator]
+                job.state = solve_in_memory(solver, block)
+                job.theta = np.asarray(job.state.theta)
+                last = job.theta if np.isfinite(job.theta).all() else None
+            return
+            yield  # a generator, so that the driver runs chains on its threads
+
+        groups: dict[Any, list[Job]] = {}
+        for job in jobs:
+            groups.setdefault(job.split, []).append(job)
+        drive([chain(members) for members in groups.values()], engine)
+
+    def _correct(self, engine: Engine, jobs: Sequence[Job], sample: RowSample, squares: Array) -> list[tuple[Job, Any]]:
+        """Solvers that start from the sample's solutions."""
+        settings: dict[int, Job] = {}
+        for job in jobs:
+            settings.setdefault(job.setting, job)
+        ordered = sorted(settings.values(), key=_by_strength)
+        starts: dict[int, tuple[Array, Array]] = {}
+
+        def chain(members: Sequence[Job]) -> Generator[Any, Any, None]:
+            last: Array | None = None
+            for job in members:
+                objective, block = self._local(job, sample, folds=False)
+                tol, max_iter, _ = stopping(job.estimator)
+                assert job.theta is not None
+                start = last if last is not None and last.shape == job.theta.shape else job.theta
+                solve = prox_newton if objective.penalty.l1 else newton
+                # The sample's own error is larger: more digits would be of the sample, not of the data.
+                local_tol = max(tol * 0.1, 0.05 / np.sqrt(len(sample.X)))
+                solver = solve(objective, start, tol=local_tol, max_iter=min(max_iter, 50))  # type: ignore[operator]
+                inner = solve_in_memory(solver, block)
+                last = inner.theta if np.isfinite(inner.theta).all() else None
+                W, b = objective.unscaled(job.theta if last is None else last)
+                starts[job.setting] = (W, b)
+                self.metrics[job.setting] = self._metric(objective, inner.hess, block, squares)
+            return
+            yield
+
+        drive([chain(ordered[lo : lo + CHAIN]) for lo in range(0, len(ordered), CHAIN)], engine)
+        for job in jobs:
+            assert job.objective is not None
+            job.theta = job.objective.scaled(*starts[job.setting])
+        first = self._gradients(engine, jobs, starts)
+        if not first:
+            return [(job, self._go_on(job, None)) for job in jobs]
+        moved = self._common_steps(jobs, starts, first)
+        second = self._gradients(engine, [job for job in jobs if job.setting in moved], moved)
+        return [(job, self._go_on(job, self._better(job, first[id(job)], second.get(id(job)), moved))) for job in jobs]
+
+    def _common_steps(
+        self, jobs: Sequence[Job], starts: dict[int, tuple[Array, Array]], first: dict[int, Evaluation]
+    ) -> dict[int, tuple[Array, Array]]:
+        """One step of each smooth setting along the mean gradient of its splits, about the rows as they are."""
+        moved = {}
+        for setting in starts:
+            members = [job for job in jobs if job.setting == setting]
+            objective, theta = members[0].objective, members[0].theta
+            assert objective is not None and theta is not None
+            tol, max_iter, _ = stopping(members[0].estimator)
+            slopes = [first[id(job)].grad for job in members]
+            if objective.penalty.l1 or max_iter < 2 or max(np.abs(g).max() for g in slopes if g is not None) <= tol:
+                continue
+            grad = np.mean([g for g in slopes if g is not None], axis=0)
+            moved[setting] = objective.unscaled(theta - solve_spd(self.metrics[setting], grad))
+        return moved
+
+    @staticmethod
+    def _better(
+        job: Job, first: Evaluation, second: Evaluation | None, moved: dict[int, tuple[Array, Array]]
+    ) -> tuple[Evaluation, Array | None]:
+        """Where a job goes on from: the lower of two points, and the other as what L-BFGS remembers."""
+        if second is None or not second.value < first.value:
+            return first, None
+        old, objective = job.theta, job.objective
+        assert objective is not None
+        job.theta = objective.scaled(*moved[job.setting])
+        return second, old
+
+    def _metric(self, objective: LinearObjective, hess: Array, block: Block, squares: Array) -> Array:
+        weight = objective.sum_weight
+        whole = replace(objective, sum_weight=self.data.sum_weight)
+        in_sample = second_moments(block, None).squares / weight
+        if objective.scale is not None and objective.shift is not None:
+            squares = np.full(objective.n_features, self.data.sum_weight)
+            in_sample = _scaled_squares(block, objective.shift, objective.scale) / weight
+        return complete_metric(whole, hess, in_sample, squares)
+
+    def _gradients(
+        self, engine: Engine, jobs: Sequence[Job], starts: dict[int, tuple[Array, Array]]
+    ) -> dict[int, Evaluation]:
+        """Value and gradient of every job at its setting's point, a sweep of as many models as there are settings."""
+        splits = len({job.split for job in jobs})
+        if not jobs or self._by_class or not self._cells or splits < 2:
+            return {}
+        groups: dict[Any, list[int]] = {}
+        for job in jobs:
+            assert job.objective is not None
+            members = groups.setdefault(job.objective.loss, [])
+            if job.setting not in members:
+                members.append(job.setting)
+        sweeps = []
+        for loss, members in groups.items():
+            W, b = np.hstack([starts[s][0] for s in members]), np.concatenate([starts[s][1] for s in members])
+            sweeps.append(Sweep(CELL_LOSS, CellLossParams(W, b, loss, self.folds.cell_of, self.folds.n_cells)))
+        answers = dict(zip(groups, engine.sweep(*sweeps), strict=True))
+        for loss, members in groups.items():
+            for model, setting in enumerate(members):
+                self._known[setting] = (starts[setting], answers[loss], model)
+        return {id(job): self._evaluation(job)[1] for job in jobs}
+
+    def _evaluation(self, job: Job) -> tuple[Array, Evaluation]:
+        """A point of the job's setting whose gradient is known cell by cell, and the job's value and gradient there."""
+        objective = job.objective
+        assert objective is not None
+        point, sums, model = self._known[job.setting]
+        theta = objective.scaled(*point)
+        partial = sums.over(job.cells.astype(np.float64), model, objective.n_outputs)
+        return theta, objective.finish(theta, partial, 0, 1)
+
+    def _go_on(self, job: Job, at: tuple[Evaluation, Array | None] | None) -> Any:
+        """A solver that goes on from the job's theta, where ``at`` tells what is known of it and of a point before it."""
+        objective, theta, metric = job.objective, job.theta, self.metrics[job.setting]
+        assert objective is not None and theta is not None
+        tol, max_iter, _ = stopping(job.estimator)
+        # L-BFGS alone, where one model would turn to exact Hessians: many of those cost more than the sweeps they save.
+        solve = prox_newton if objective.penalty.l1 else lbfgs
+        if at is None:
+            return solve(objective, theta, metric=metric, tol=tol, max_iter=max_iter)  # type: ignore[operator]
+        here, before = at
+        if objective.penalty.l1:
+            state = prox_newton_state(objective, theta, here, tol, metric, True)
+            return prox_newton(objective, state=state, tol=tol, max_iter=max_iter)
+        n_iter = 0 if before is None else 1
+        return lbfgs(
+            objective, state=lbfgs_state(objective, theta, here, tol, metric, (), n_iter), tol=tol, max_iter=max_iter
+        )
+
+    def refit(self, engine: Engine, job: Job, others: Sequence[Job]) -> None:
+        """Train a job on all rows, from where its setting's models on the splits have ended."""
+        self._prepare(job)
+        self.build(job, getattr(self, "moments", None))
+        assert job.objective is not None
+        if self._sample is not None and self._sampled(job):
+            self._solve_complete(engine, [job], self._sample)
+            return
+        if job.setting in self._known:
+            job.theta, known = self._evaluation(job)
+            self._drive(engine, [(job, self._go_on(job, (known, None)))])
+            return
+        ends = [other.objective.unscaled(other.theta) for other in others if other.objective is not None]  # type: ignore[arg-type]
+        if ends:
+            W, b = (np.mean(parts, axis=0) for parts in zip(*ends, strict=True))
+            job.theta = job.objective.scaled(W, b)
+        if self._sampled(job) and job.setting in self.metrics:
+            self._drive(engine, [(job, self._go_on(job, None))])
+        else:
+            self._drive(engine, [(job, self._start_other(job))])
+
+
+def _by_strength(job: Job) -> tuple[Any, ...]:
+    """Alike problems are neighbours, the strongest penalty first: there the start at zero is close."""
+    objective = job.objective
+    assert objective is not None
+    penalty = objective.penalty
+    return (objective.loss.name, objective.size, penalty.l1 > 0, -(penalty.l1 + penalty.l2), job.setting)
+
+
+def _scaled_squares(block: Block, shift: Array, scale: Array) -> Array:
+    total = np.zeros(len(shift))
+    for lo in range(0, block.n_rows, 4096):
+        x = np.square((block.X[lo : lo + 4096] - shift) / scale)
+        total += x.sum(axis=0) if block.weight is None else block.weight[lo : lo + 4096] @ x
+    return total
+
+
+def stopping(estimator: Any) -> tuple[float, int, Any]:
+    """Tolerance, iterations and solver options of an estimator."""
+    if hasattr(estimator, "_stopping"):
+        return estimator._stopping()  # type: ignore[no-any-return]
+    return float(estimator.tol), int(estimator.max_iter), estimator.solver_options
+
+
+def fit_scaler(scaler: Any, moments: FeatureMoments, blocks: RowBlocks) -> Any:
+    """A clone of a scaler (ours or scikit-learn's) as fitted on rows of these moments."""
+    from daskml_core.preprocessing import StandardScaler
+
+    own = StandardScaler(with_mean=scaler.with_mean, with_std=scaler.with_std)._update(moments)
+    fitted = clone(scaler)
+    names = ("mean_", "var_", "scale_", "n_samples_seen_") + (("_moments",) if hasattr(fitted, "_update") else ())
+    for name in names:
+        setattr(fitted, name, getattr(own, name))
+    fitted.n_features_in_ = blocks.n_features
+    if blocks.feature_names is not None:
+        fitted.feature_names_in_ = np.asarray(blocks.feature_names, dtype=object)
+    return fitted
+
+
+def shift_and_scale(scaler: Any, d: int) -> tuple[Array, Array]:
+    """What a fitted scaler subtracts and divides by."""
+    shift = scaler.mean_ if scaler.with_mean and scaler.mean_ is not None else np.zeros(d)
+    return shift, scaler.scale_ if scaler.scale_ is not None else np.ones(d)
+
+
+def accept(job: Job) -> Any:
+    """The job's estimator, fitted."""
+    estimator, data = job.estimator, job.data
+    assert data is not None and job.objective is not None and job.theta is not None
+    estimator._accept(job.objective, job.theta, data)
+    estimator.n_iter_ = int(job.state.n_iter)
+    estimator.converged_ = bool(job.state.converged)
+    return estimator
+
+
+def warn_not_converged(jobs: Sequence[Job], name: str, stacklevel: int) -> None:
+    """One warning for a whole search."""
+    late = [job for job in jobs if not job.state.converged]
+    if late:
+        worst = max(job.state.grad_norm for job in late)
+        warnings.warn(
+            f"{len(late)} of {len(jobs)} models of {name} did not converge: the largest gradient entry is {worst:.2g}. "
+            "Raise max_iter or tol, or scale the features (daskml_core.preprocessing.StandardScaler).",
+            ConvergenceWarning,
+            stacklevel=stacklevel,
+        )

@@ -1,0 +1,576 @@
+"""Many settings on many splits: in one batch where the estimator knows lockstep, else one after the other."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import logging
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import FitFailedWarning
+from sklearn.metrics import get_scorer
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler as ReferenceScaler
+
+from daskml_core.data.targets import merge_target_moments
+from daskml_core.engine import Engine, Plan, run_sweeps
+from daskml_core.errors import MemoryPlanError
+from daskml_core.estimator import SweepEstimator
+from daskml_core.kernels.fold_scores import FOLD_RANKS, FOLD_SCORES, ScoreParams
+from daskml_core.kernels.pairs import merge_rankings
+from daskml_core.linear_model._base import LinearModel
+from daskml_core.linear_model._data import TrainingSet
+from daskml_core.linear_model._glm import PoissonRegressor
+from daskml_core.linear_model._least_squares import _GramRegressor
+from daskml_core.linear_model._solve import SWEEPS
+from daskml_core.model_selection._batch import Job, LinearBatch, NotBatchable, accept, merged, warn_not_converged
+from daskml_core.model_selection._folds import Folds, make_folds
+from daskml_core.model_selection._gram import GramBatch, target_moments_sweep
+from daskml_core.model_selection._scoring import Found, distinct_scores, metric_of
+from daskml_core.model_selection._select import take_rows
+from daskml_core.preprocessing import StandardScaler
+from daskml_core.sweep import Array, Sweep
+
+log = logging.getLogger("daskml_core")
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """How a search will go over the data, known before X is read."""
+
+    estimator: str
+    n_settings: int
+    n_splits: int
+    n_batches: int
+    """Batches of models that are trained side by side; 0 where models are fitted one after the other."""
+    sweeps: str
+    reason: str = ""
+    """Why models are fitted one after the other."""
+    engine: Plan | None = None
+
+    @property
+    def n_models(self) -> int:
+        return self.n_settings * self.n_splits
+
+    def rows(self) -> list[tuple[str, str]]:
+        """Label and value of each line of the representation."""
+        how = f"{self.n_batches} batch(es), models side by side" if self.n_batches else "one after the other"
+        lines = [
+            ("models", f"{self.n_models:,} = {self.n_settings:,} settings x {self.n_splits} splits"),
+            ("trained", how + (f": {self.reason}" if self.reason else "")),
+            ("sweeps", self.sweeps),
+        ]
+        return lines + ([row for row in self.engine.rows() if row[0] != "sweeps"] if self.engine is not None else [])
+
+    def __repr__(self) -> str:
+        rows = self.rows()
+        width = max(len(label) for label, _ in rows)
+        lines = [f"Plan of {self.estimator}", *(f"  {label:<{width}}  {value}" for label, value in rows)]
+        return "\n".join(lines)
+
+
+@dataclass(eq=False)
+class Evaluation:
+    """Scores (n_settings, n_splits) of every metric, fitted models, times and what it cost."""
+
+    test: dict[str, Array]
+    train: dict[str, Array]
+    models: list[list[Any]]
+    fit_s: Array
+    score_s: Array
+    plan: SearchPlan
+    folds: Folds
+    n_sweeps: float | None = None
+    best: Any = None
+    """The model of the chosen setting, fitted on all rows."""
+    best_index: int | None = None
+    refit_s: float = 0.0
+
+
+@dataclass(eq=False)
+class Request:
+    """What is to be evaluated."""
+
+    estimator: Any
+    settings: Sequence[Mapping[str, Any]]
+    X: Any
+    y: Any
+    cv: Any = None
+    groups: Any = None
+    scorers: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+    train_scores: bool = False
+    error_score: Any = np.nan
+    verbose: int = 0
+    choose: Callable[[Any], int] | None = None
+    """The index of the setting to fit on all rows, from the `Evaluation`; ``None`` for no such fit."""
+    keep_models: bool = True
+    weigh_scores: bool = False
+    """Whether ``sample_weight`` among the parameters weighs the scores too."""
+
+
+def default_scorer(estimator: Any) -> str | None:
+    """Name of the metric that an estimator's own ``score`` is, where it is one that a sweep can find."""
+    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
+    if not isinstance(last, LinearModel):
+        return None
+    if isinstance(last, PoissonRegressor):
+        return "d2_poisson"
+    return "accuracy" if is_classifier(last) else "r2"
+
+
+def _unwrap(estimator: Any) -> tuple[Any, Any, str]:
+    """``(scaler or None, linear model, name of its step)``."""
+    if not isinstance(estimator, Pipeline):
+        return None, estimator, ""
+    steps = [(name, step) for name, step in estimator.steps if step is not None and step != "passthrough"]
+    name, model = steps[-1]
+    if len(steps) == 1:
+        return None, model, name
+    scaler = steps[0][1]
+    if len(steps) > 2 or not isinstance(scaler, StandardScaler | ReferenceScaler):
+        raise NotBatchable("of its pipeline; only a StandardScaler in front of a linear model is part of the model")
+    return scaler, model, name
+
+
+@dataclass(eq=False)
+class _Batchable:
+    """Settings of a linear model, checked, and the data they share."""
+
+    scaler: Any
+    models: list[Any]
+    data: TrainingSet
+    gram: bool
+
+    @property
+    def batch(self) -> Any:
+        return GramBatch if self.gram else LinearBatch
+
+
+def _batchable(request: Request, estimators: Sequence[Any]) -> _Batchable:
+    """The settings as models that can be trained side by side.
+
+    Raises `NotBatchable` with the reason where they cannot.
+    """
+    parts = [_unwrap(estimator) for estimator in estimators]
+    models = [model for _, model, _ in parts]
+    first, step = models[0], parts[0][2]
+    name = type(first).__name__
+    if not isinstance(first, LinearModel) or not hasattr(first, "_training_set"):
+        raise NotBatchable(f"{name} does not know lockstep")
+    if any(type(model) is not type(first) for model in models):
+        raise NotBatchable("the settings are of several kinds of model")
+    if any(model.solver == "sgd" for model in models):
+        raise NotBatchable('solver="sgd" goes over the rows in an order of its own')
+    gram = [isinstance(model, _GramRegressor) and model.solver == "auto" for model in models]
+    if any(gram) and not all(gram):
+        raise NotBatchable("some settings solve the Gram matrix, others sweep over the data")
+    scalers = [scaler for scaler, _, _ in parts]
+    if any((scaler is None) != (scalers[0] is None) for scaler in scalers):
+        raise NotBatchable("some settings have a scaler, others none")
+    if scalers[0] is not None and any(
+        (s.with_mean, s.with_std) != (scalers[0].with_mean, scalers[0].with_std) for s in scalers
+    ):
+        raise NotBatchable("the settings scale differently")
+    given = {(key.removeprefix(f"{step}__") if step else key): value for key, value in request.params.items()}
+    if set(given) - {"sample_weight", "feature_dim"}:
+        raise NotBatchable(f"fit was given {sorted(set(given) - {'sample_weight', 'feature_dim'})}")
+    for model in models:
+        model._check_params()
+    loader = clone(first)
+    data = loader._training_set(request.X, request.y, given.get("sample_weight"), given.get("feature_dim"))
+    for model in models:
+        if isinstance(model, _GramRegressor):
+            model._check_solver()
+        for attribute in ("n_features_in_", "feature_names_in_", "_feature_dim"):
+            if hasattr(loader, attribute):
+                setattr(model, attribute, getattr(loader, attribute))
+    return _Batchable(scalers[0], models, data, gram[0])
+
+
+def _fits(batch: Any, jobs: Sequence[Job]) -> Engine | None:
+    try:
+        return Engine(batch.data.blocks, kernels=batch.kernels(jobs), held_bytes=batch.held_bytes(jobs))
+    except MemoryPlanError:
+        return None
+
+
+def _cut_into_batches(batch: Any, jobs: Sequence[Job], n_settings: int) -> tuple[Engine, list[list[Job]]]:
+    """As few batches of whole settings as fit into memory, and an engine that has room for the largest.
+
+    Raises
+    ------
+    MemoryPlanError : where not even one setting fits.
+    """
+
+    def batches(n: int) -> list[list[Job]]:
+        bounds = [round(i * n_settings / n) for i in range(n + 1)]
+        return [[job for job in jobs if lo <= job.setting < stop] for lo, stop in itertools.pairwise(bounds)]
+
+    engine = _fits(batch, jobs)
+    if engine is not None:
+        return engine, [list(jobs)]
+    low, high = 1, n_settings
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _fits(batch, max(batches(middle), key=len)) is not None:
+            high = middle
+        else:
+            low = middle
+    parts = batches(high)
+    largest = max(parts, key=len)
+    return Engine(batch.data.blocks, kernels=batch.kernels(largest), held_bytes=batch.held_bytes(largest)), parts
+
+
+class BatchRun:
+    """An evaluation as one conversation with the data."""
+
+    def __init__(self, request: Request, estimators: Sequence[Any], folds: Folds) -> None:
+        self.request, self.folds = request, folds
+        self.parts = _batchable(request, estimators)
+        self.estimators = list(estimators)
+        if self.parts.data.blocks.n_rows != folds.n_rows:
+            raise ValueError(f"The splits are of {folds.n_rows} rows, but X has {self.parts.data.blocks.n_rows}.")
+        self.jobs = [
+            Job(_fresh(model), setting, split, folds.train[split])
+            for setting, model in enumerate(self.parts.models)
+            for split in range(folds.n_splits)
+        ]
+        self.batch = self.parts.batch(self.parts.data, folds, self.jobs, self.parts.scaler)
+        self.engine, self.batches = _cut_into_batches(self.batch, self.jobs, len(estimators))
+        classes = self.parts.data.classes
+        self.metrics = {
+            name: metric_of(scorer, None if classes is None else len(classes))
+            for name, scorer in request.scorers.items()
+        }
+
+    def plan(self) -> SearchPlan:
+        """What the run will do."""
+        model = self.parts.models[0]
+        solver = "gram" if self.parts.gram else model.solver
+        n = len(self.batches)
+        train = "1 for the Gram matrices of all folds" if self.parts.gram else SWEEPS[solver]
+        if solver == "auto":
+            train = "1 for the sample, 1 for the gradients of all settings by fold, about 1-3 for all models"
+        sweeps = (f"{n} x ({train})" if n > 1 else train) + "; 1 for the scores"
+        if self.request.choose is not None and not self.parts.gram:
+            sweeps += "; 1-2 of one model for the refit"
+        engine = self.engine
+        blocks = self.parts.data.blocks
+        plan = Plan(
+            estimator=type(model).__name__, n_rows=blocks.n_rows, n_features=blocks.n_features,
+            dtype=str(blocks.dtype), n_blocks=blocks.n_blocks, n_spans=engine.n_spans,
+            bytes_per_sweep=sum(blocks.n_rows * column.row_bytes for column in blocks.columns),
+            resident_bytes=engine.resident_bytes, n_resident_spans=engine.n_resident_spans,
+            projected_peak_bytes=engine.projected_peak_bytes, memory_limit_bytes=engine.footprint.limit,
+            processes=engine.executor.processes, threads=engine.executor.n_threads,
+            kernels=tuple(dict.fromkeys(k.task_name(p) for k, p in self.batch.kernels(self.batches[0]))),
+        )  # fmt: skip
+        return SearchPlan(type(model).__name__, len(self.estimators), self.folds.n_splits, n, sweeps, engine=plan)
+
+    def run(self) -> Evaluation:
+        """Train, score, choose and fit the chosen setting on all rows."""
+        request, n_splits = self.request, self.folds.n_splits
+        started = time.perf_counter()
+        try:
+            for jobs in self.batches:
+                self.batch.train(self.engine, jobs)
+                if not self.parts.gram:
+                    for job in jobs:
+                        accept(job)
+            if not self.parts.gram:
+                warn_not_converged(self.jobs, type(self.jobs[0].estimator).__name__, stacklevel=5)
+            shape = (len(self.estimators), n_splits)
+            fit_s = np.full(shape, (time.perf_counter() - started) / len(self.jobs))
+            models = [[None] * n_splits for _ in self.estimators]
+            for job in self.jobs:
+                models[job.setting][job.split] = self._finished(job)
+            scoring = time.perf_counter()
+            test = self._scores(self.folds.test, models, test=True)
+            train = self._scores(self.folds.train, models, test=False) if request.train_scores else {}
+            score_s = np.full(shape, (time.perf_counter() - scoring) / len(self.jobs))
+            result = Evaluation(test, train, models, fit_s, score_s, self.plan(), self.folds)
+            if request.choose is not None:
+                refit = time.perf_counter()
+                result.best_index = request.choose(result)
+                result.best = self._refit(result.best_index)
+                result.refit_s = time.perf_counter() - refit
+        finally:
+            self.engine.close()
+        alone = 1 + self.batch.target_sweeps
+        result.n_sweeps = round(self.engine.n_sweeps + alone * self.parts.data.target_fraction, 6)
+        if result.best is not None:
+            _unwrap(result.best)[1].n_sweeps_ = result.n_sweeps
+        return result
+
+    def _finished(self, job: Job) -> Any:
+        """The fitted estimator as the user knows it: a pipeline where it was one."""
+        template = self.estimators[job.setting]
+        if not isinstance(template, Pipeline):
+            return job.estimator
+        # Not `clone`: the fitted steps are to be in it, not copies of what they were before.
+        steps = [
+            (name, step if step is None or step == "passthrough" else job.scaler if job.scaler is not None else step)
+            for name, step in template.steps[:-1]
+        ]
+        return type(template)([*steps, (template.steps[-1][0], job.estimator)], memory=template.memory)
+
+    def _refit(self, index: int) -> Any:
+        job = Job(_fresh(self.parts.models[index]), index, -1, np.ones(self.folds.n_cells, dtype=bool))
+        self.batch.refit(self.engine, job, [other for other in self.jobs if other.setting == index])
+        if not self.parts.gram:
+            accept(job)
+            warn_not_converged([job], type(job.estimator).__name__, stacklevel=6)
+        return self._finished(job)
+
+    def _scores(self, cells: Array, models: list[list[Any]], *, test: bool) -> dict[str, Array]:
+        shape = (len(self.estimators), self.folds.n_splits)
+        order = sorted(self.jobs, key=lambda job: job.split)
+        found = self._find(cells, order)
+        scores = {}
+        for name, metric in self.metrics.items():
+            table = np.full(shape, np.nan)
+            for j, job in enumerate(order):
+                try:
+                    if metric is not None:
+                        value = metric.score(found, j)
+                    else:
+                        scorer = self.request.scorers[name]
+                        X, y = (
+                            take_rows(a, self.folds.rows(job.split, test=test))
+                            for a in (self.request.X, self.request.y)
+                        )
+                        value = call_scorer(scorer, models[job.setting][job.split], X, y, self._score_weight(job, test))
+                except Exception as error:
+                    value = failed_score(error, self.request.error_score)
+                table[job.setting, job.split] = value
+            scores[name] = table
+        return scores
+
+    def _score_weight(self, job: Job, test: bool) -> Any:
+        if not self.request.weigh_scores:
+            return None
+        return take_rows(self.request.params["sample_weight"], self.folds.rows(job.split, test=test))
+
+    def _find(self, cells: Array, order: Sequence[Job]) -> Found:
+        """One sweep for the sums of all models on the rows that they are scored on."""
+        needs = {metric.need for metric in self.metrics.values() if metric is not None}
+        data, folds = self.parts.data, self.folds
+        split = np.array([job.split for job in order])
+        truth = None
+        if needs & {"errors", "deviance"}:
+            weighted = self.request.weigh_scores
+            targets = replace(data.blocks, X=None, weight=data.blocks.weight if weighted else None)
+            (by_cell,) = run_sweeps(targets, target_moments_sweep(folds))
+            truth = tuple(merged(by_cell, row, merge_target_moments) for row in cells)
+        if not needs:
+            return Found(None, None, split, data.classes, truth)
+        coefficients = [_raw(job, data.blocks.n_features) for job in order]
+        params = ScoreParams(
+            W=np.hstack([W for W, _ in coefficients]),
+            b=np.concatenate([b for _, b in coefficients]),
+            n_outputs=coefficients[0][0].shape[1],
+            split=split,
+            cells=cells,
+            cell_of=folds.cell_of,
+            n_classes=None if data.classes is None else len(data.classes),
+            wants=frozenset(needs - {"rank"}),
+            softmax=getattr(order[0].estimator, "_softmax", False),
+            exponential=isinstance(order[0].estimator, PoissonRegressor),
+            max_distinct=distinct_scores(len(order)),
+            weighted=self.request.weigh_scores,
+        )
+        sweeps = {}
+        if params.wants:
+            sweeps["sums"] = Sweep(FOLD_SCORES, params)
+        if "rank" in needs:
+            sweeps["ranking"] = Sweep(FOLD_RANKS, params, merge_rankings)
+        answers = dict(zip(sweeps, self.engine.sweep(*sweeps.values()), strict=True))
+        ranking = answers.get("ranking")
+        if ranking is not None and any(ranking.dropped_bits):
+            warnings.warn(
+                f"More than {params.max_distinct:_} distinct scores a model: close ones count as ties, and ranking metrics "
+                "are approximate. Score fewer models at once to keep more.",
+                UserWarning,
+                stacklevel=6,
+            )
+        return Found(answers.get("sums"), ranking, split, data.classes, truth, self.request.weigh_scores)
+
+
+def _raw(job: Job, d: int) -> tuple[Array, Array]:
+    """W (d, K) and b (K,) about the rows as they are."""
+    from daskml_core.model_selection._batch import shift_and_scale
+
+    params = job.estimator._predict_params()
+    if job.scaler is None:
+        return params.W, params.b
+    shift, scale = shift_and_scale(job.scaler, d)
+    W = params.W / scale[:, None]
+    return W, params.b - shift @ W
+
+
+def _fresh(model: Any) -> Any:
+    """A clone that knows its features."""
+    copy = clone(model)
+    for attribute in ("n_features_in_", "feature_names_in_", "_feature_dim"):
+        if hasattr(model, attribute):
+            setattr(copy, attribute, getattr(model, attribute))
+    return copy
+
+
+def call_scorer(scorer: Any, model: Any, X: Any, y: Any, sample_weight: Any = None) -> float:
+    """A scorer's value: a name, a callable, or ``None`` for the model's own score."""
+    weight = {} if sample_weight is None else {"sample_weight": sample_weight}
+    if weight and callable(scorer) and "sample_weight" not in inspect.signature(scorer).parameters:
+        warnings.warn(f"The scorer {scorer!r} does not take sample_weight: its scores are not weighted.", stacklevel=2)
+        weight = {}
+    if scorer is None or scorer == "d2_poisson":
+        value = model.score(X, **weight) if y is None else model.score(X, y, **weight)
+    else:
+        function = get_scorer(scorer) if isinstance(scorer, str) else scorer
+        value = function(model, X, y, **weight)
+    return float(value)
+
+
+def failed_score(error: Exception, error_score: Any) -> float:
+    """The score that stands for a failure, told in a warning; or the failure itself."""
+    if isinstance(error_score, str) and error_score == "raise":
+        raise error
+    warnings.warn(
+        f"Scoring failed. The score on this train-test partition will be set to {error_score}. "
+        f"{type(error).__name__}: {error}",
+        UserWarning,
+        stacklevel=2,
+    )
+    return float(error_score)
+
+
+def run(request: Request) -> Evaluation:
+    """Evaluate a request by the cheapest way that there is for its estimator."""
+    estimators = prepare(request)
+    folds = _folds(request)
+    try:
+        batch = BatchRun(request, estimators, folds)
+    except NotBatchable as reason:
+        return _one_after_the_other(request, estimators, folds, str(reason))
+    _tell(request, batch.plan())
+    return batch.run()
+
+
+def plan(request: Request) -> SearchPlan:
+    """What `run` will do; X is not read."""
+    estimators, folds = prepare(request), _folds(request)
+    try:
+        return BatchRun(request, estimators, folds).plan()
+    except NotBatchable as reason:
+        return _sequential_plan(request, folds, str(reason))
+
+
+def prepare(request: Request) -> list[Any]:
+    """An estimator a setting."""
+    return [clone(request.estimator).set_params(**clone(dict(setting), safe=False)) for setting in request.settings]
+
+
+def _folds(request: Request) -> Folds:
+    return make_folds(request.cv, request.X, request.y, request.groups, classifier=is_classifier(request.estimator))
+
+
+def _tell(request: Request, found: SearchPlan) -> None:
+    log.info("%r", found)
+    if request.verbose:
+        print(found)
+
+
+def _sequential_plan(request: Request, folds: Folds, reason: str) -> SearchPlan:
+    n = len(request.settings) * folds.n_splits
+    sweeps = f"at least {2 * n}: a fit and a score for each of {n} models"
+    return SearchPlan(type(request.estimator).__name__, len(request.settings), folds.n_splits, 0, sweeps, reason)
+
+
+def takes_lazy(estimator: Any) -> bool:
+    """Whether an estimator is one of this library's, which take any container."""
+    steps = [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
+    return all(
+        isinstance(step, SweepEstimator | str | None) or type(step).__module__.startswith("daskml_core")
+        for step in steps
+    )
+
+
+def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Folds, reason: str) -> Evaluation:
+    """Fit every model on its own rows, selected lazily where the estimator takes lazy data, and read otherwise."""
+    found = _sequential_plan(request, folds, reason)
+    _tell(request, found)
+    lazy = takes_lazy(request.estimator)
+    shape = (len(estimators), folds.n_splits)
+    test = {name: np.full(shape, np.nan) for name in request.scorers}
+    train = {name: np.full(shape, np.nan) for name in request.scorers} if request.train_scores else {}
+    fit_s, score_s = np.zeros(shape), np.zeros(shape)
+    models: list[list[Any]] = [[None] * folds.n_splits for _ in estimators]
+    n_failed, last = 0, None
+    for split in range(folds.n_splits):
+        masks = {"train": folds.rows(split, test=False), "test": folds.rows(split, test=True)}
+        rows = {side: [take_rows(a, mask, lazy=lazy) for a in (request.X, request.y)] for side, mask in masks.items()}
+        given = request.params["sample_weight"] if request.weigh_scores else None
+        weights = {side: take_rows(given, mask, lazy=lazy) for side, mask in masks.items()}
+        params = {
+            key: take_rows(value, masks["train"], lazy=lazy) if _is_column(value, folds.n_rows) else value
+            for key, value in request.params.items()
+        }
+        for setting, template in enumerate(estimators):
+            model = clone(template)
+            started = time.perf_counter()
+            try:
+                X, y = rows["train"]
+                model.fit(X, **params) if y is None else model.fit(X, y, **params)
+            except Exception as error:
+                if isinstance(request.error_score, str) and request.error_score == "raise":
+                    raise
+                n_failed, last = n_failed + 1, error
+                for name in request.scorers:
+                    test[name][setting, split] = request.error_score
+                    if train:
+                        train[name][setting, split] = request.error_score
+                continue
+            fit_s[setting, split] = time.perf_counter() - started
+            models[setting][split] = model if request.keep_models else None
+            started = time.perf_counter()
+            for side, tables in (("test", test), ("train", train)):
+                for name in tables:
+                    try:
+                        tables[name][setting, split] = call_scorer(
+                            request.scorers[name], model, rows[side][0], rows[side][1], weights[side]
+                        )
+                    except Exception as error:
+                        tables[name][setting, split] = failed_score(error, request.error_score)
+            score_s[setting, split] = time.perf_counter() - started
+    if n_failed == len(estimators) * folds.n_splits:
+        raise ValueError(f"All the {n_failed} fits failed. The last error: {type(last).__name__}: {last}") from last
+    if n_failed:
+        warnings.warn(
+            f"{n_failed} fits failed out of a total of {len(estimators) * folds.n_splits}. The score on these train-test "
+            f"partitions for these parameters will be set to {request.error_score}. The last error: "
+            f"{type(last).__name__}: {last}",
+            FitFailedWarning,
+            stacklevel=4,
+        )
+    result = Evaluation(test, train, models, fit_s, score_s, found, folds)
+    if request.choose is not None:
+        started = time.perf_counter()
+        result.best_index = request.choose(result)
+        result.best = clone(estimators[result.best_index])
+        whole = np.ones(folds.n_rows, dtype=bool)
+        X, y = (a if lazy or a is None else take_rows(a, whole, lazy=False) for a in (request.X, request.y))
+        result.best.fit(X, **request.params) if y is None else result.best.fit(X, y, **request.params)
+        result.refit_s = time.perf_counter() - started
+    return result
+
+
+def _is_column(value: Any, n_rows: int) -> bool:
+    shape = getattr(value, "shape", None)
+    return bool(shape and shape[0] == n_rows) or (shape is None and isinstance(value, list) and len(value) == n_rows)
