@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +12,6 @@ from sklearn.utils.validation import check_is_fitted
 
 from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights
 from daskml_core.cluster._init import first_centers
-from daskml_core.cluster._kmeans import IN_PROCESS_WORK
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.engine import Plan
 from daskml_core.errors import ConvergenceWarning
@@ -39,8 +37,8 @@ from daskml_core.solvers.bisecting_kmeans import (
     follow,
     tree_of,
 )
-from daskml_core.solvers.in_memory import Asks, answer_from
-from daskml_core.solvers.kmeans_seeding import Sampled, as_sampled, sample_size
+from daskml_core.solvers.in_memory import Asks
+from daskml_core.solvers.kmeans_seeding import Sampled, sample_size
 from daskml_core.sweep import Array, Block
 from daskml_core.validate import non_negative, positive, random_seed
 
@@ -135,13 +133,15 @@ class BisectingKMeans(CentroidModel):
 
     def _check_params(self, blocks: RowBlocks) -> None:
         check_clusters(self.n_clusters, blocks.n_rows)
-        for name in ("max_iter", "n_init"):
+        for name in ("max_iter", "n_init", "init_size"):
             value = getattr(self, name)
+            if name == "init_size" and value is None:
+                continue
             if positive(name, value) != int(value):
                 raise ValueError(f"{name} must be a positive integer, got {value!r}.")
         non_negative("tol", self.tol)
         self._check_metric()
-        if self.init_size is not None and positive("init_size", self.init_size) < 2:
+        if self.init_size is not None and self.init_size < 2:
             raise ValueError(f"init_size={self.init_size} must be at least 2: a bisection needs two centres.")
         if self.bisecting_strategy not in STRATEGIES:
             raise ValueError(f"bisecting_strategy must be one of {list(STRATEGIES)}, got {self.bisecting_strategy!r}.")
@@ -151,7 +151,7 @@ class BisectingKMeans(CentroidModel):
     def _settings(self, blocks: RowBlocks, seed: int) -> Settings:
         cosine, tol = self.metric == "cosine", float(self.tol)
 
-        init = "k-means++" if isinstance(self.init, str) and self.init == "auto" else self.init
+        init = "k-means++" if self.init == "auto" else self.init
 
         def start(path: str, run: int, pool: Sampled, rng: np.random.Generator) -> Array:
             return first_centers(init, pool, 2, rng, blocks, tol=tol, cosine=cosine)
@@ -174,18 +174,14 @@ class BisectingKMeans(CentroidModel):
         whole = len(drawn.X) == blocks.n_rows
         if settings.cosine and not drawn.X.any(axis=1).all():
             yield refuse_zero_sweep(blocks.n_features, blocks.dtype)  # names the row, where the sample cannot
-        pool = as_sampled(drawn, cosine=settings.cosine)
-        block = Block(drawn.X, None, drawn.weight, 0, 0)
-        in_process = whole and drawn.X.size * (1 + math.log2(settings.n_clusters)) <= IN_PROCESS_WORK
-        enough = whole or len(pool.X) >= ENOUGH_ROWS
-        if isinstance(self.init, str) and self.init == "auto" and enough and settings.n_clusters > 1:
-            sampled = first_state(pool, len(drawn.X), whole=True)
-            tree = best_tree(sampled, replace(settings, n_init=1), block)
+        pool = Sampled(drawn.X, drawn.weight)
+        if not whole and pool.weight is not None:
+            pool = Sampled(pool.X[pool.weight > 0], pool.weight[pool.weight > 0])
+        if self.init == "auto" and settings.n_clusters > 1 and (whole or len(pool.X) >= ENOUGH_ROWS):
+            block = Block(pool.X, None, pool.weight, 0, 0)
+            tree = best_tree(first_state(pool, len(pool.X), whole=True), replace(settings, n_init=1), block)
             settings = replace(settings, start=follow(tree, settings.start))
-        solver = bisecting_kmeans(first_state(pool, blocks.n_rows, whole=whole), settings)
-        if in_process:
-            return (yield from answer_from(solver, block))
-        return (yield from solver)
+        return (yield from bisecting_kmeans(first_state(pool, blocks.n_rows, whole=whole), settings))
 
     def _sample_rows(self, blocks: RowBlocks) -> int:
         if self.init_size is not None:

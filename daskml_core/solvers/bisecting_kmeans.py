@@ -27,6 +27,7 @@ from daskml_core.kernels.bisecting import (
     LeafDraw,
     LeafDrawParams,
     Tree,
+    halve_block,
     halves_sweep,
     leaf_draw_sweep,
     leaf_of_rows,
@@ -48,6 +49,9 @@ often as better; what helps is to compare whole trees."""
 TREE_CLUSTERS = 800
 """Clusters in all of these trees together, but for two trees at least: the more splits a tree has, the less do their
 fortunes differ in sum."""
+
+POOL_NUMBERS = 20_000_000
+"""Numbers (rows x features) of a cluster that is split where its rows are held, if all of them are: no sweep is needed."""
 
 Start = Callable[[str, int, Sampled, np.random.Generator], Array]
 """First centres (2, d) of a split: for a path, the number of the run, rows of the cluster, random numbers."""
@@ -97,9 +101,9 @@ class Node:
     weight: float
     inertia: float
     pool: Sampled
-    """Some of its rows, or all: first centres come from here."""
+    """Some of its rows, or all, as they are in the data: first centres come from here."""
     whole: bool
-    """Whether the pool holds all rows that count."""
+    """Whether the pool is all of its rows."""
     drawn: bool = False
     """Whether the pool was drawn for this cluster alone."""
     inseparable: bool = False
@@ -111,6 +115,11 @@ class Node:
     def ready(self) -> bool:
         """Whether first centres can be found in the pool: it is large enough, or there is no better one."""
         return self.whole or self.drawn or len(self.pool.X) >= ENOUGH_ROWS
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether it can be split without another look at the data."""
+        return self.whole and self.pool.X.size <= POOL_NUMBERS
 
     @property
     def atomic(self) -> bool:
@@ -181,7 +190,7 @@ def bisecting_kmeans(state: BisectingState, settings: Settings) -> Asks:
             halves, draws = (yield halves_sweep(params)), ()
         nodes = dict(state.nodes)
         _take_halves(nodes, asked, halves, settings)
-        _take_draws(nodes, to_draw, draws, settings)
+        _take_draws(nodes, to_draw, draws)
         state = replace(state, nodes=nodes, n_iter=state.n_iter + 1)
 
 
@@ -223,16 +232,21 @@ def _grow(nodes: Nodes, settings: Settings) -> tuple[Nodes, tuple[str, ...], str
     """The greedy tree as far as its splits are known: all clusters, its leaves, and the one whose split it waits for."""
     nodes = dict(nodes)
     if settings.n_clusters == 1:
+        if nodes[""].at_hand:
+            _split_here(nodes, "", settings)
         return nodes, ("",), None if np.isfinite(nodes[""].center).all() else ""
     heap = [_rank(nodes, "", settings)]
     stuck = None
     while len(heap) < settings.n_clusters:
         path = heap[0][1]
         if nodes[path].split is None:
-            if not nodes[path].atomic:
+            if nodes[path].atomic:
+                _split_atom(nodes, path)
+            elif nodes[path].at_hand:
+                _split_here(nodes, path, settings)
+            else:
                 stuck = path
                 break
-            _split_atom(nodes, path)
         heapq.heappop(heap)
         for side in "01":
             heapq.heappush(heap, _rank(nodes, path + side, settings))
@@ -248,13 +262,27 @@ def _split_atom(nodes: Nodes, path: str) -> None:
     nodes[path + "1"] = replace(node, rows=0, weight=0.0, inertia=0.0, runs=(), split=None)
 
 
+def _split_here(nodes: Nodes, path: str, settings: Settings) -> None:
+    """Split a cluster whose rows are all in its pool."""
+    X, weight = nodes[path].pool
+    block = Block(X, None, weight, 0, 0)
+    nodes[path] = replace(nodes[path], runs=_first_runs(path, nodes[path], settings))
+    root = Tree(np.zeros((0, 2), dtype=np.int64), np.zeros((0, 2, X.shape[1]), dtype=X.dtype), settings.cosine)
+    while asked := [(path, j) for j, run in enumerate(nodes[path].runs) if not run.done]:
+        pairs = np.stack([nodes[path].runs[j].pair for _, j in asked])
+        _take_halves(nodes, asked, halve_block(block, HalvesParams(root, np.array([0, len(pairs)]), pairs)), settings)
+
+
 def _candidates(nodes: Nodes, stuck: str, settings: Settings) -> list[str]:
     """Clusters that are not split yet but may have to be; the one waited for comes first."""
     if not settings.speculative or settings.n_clusters == 1:
         return [stuck]
     ranked = heapq.nsmallest(settings.n_clusters - 1, (_rank(nodes, path, settings) for path in nodes))
-    others = [path for _, path in ranked if path != stuck and nodes[path].split is None and not nodes[path].atomic]
-    return [stuck, *others]
+
+    def waits(node: Node) -> bool:
+        return node.split is None and not node.atomic and not node.at_hand
+
+    return [stuck, *(path for _, path in ranked if path != stuck and waits(nodes[path]))]
 
 
 # -- what is asked of the data -----------------------------------------------------------------------------------------
@@ -282,11 +310,14 @@ def _first_runs(path: str, node: Node, settings: Settings) -> tuple[Run, ...]:
     if not len(X) or np.array_equal(X, np.broadcast_to(X[0], X.shape)):
         # A row twice: all of the cluster's rows are the same if, and only if, none is farther than nothing from it.
         row = X[0] if len(X) else node.center.astype(X.dtype)
+        row = _tidy(row.astype(np.float64), X.dtype, settings.cosine)
         return (Run(np.stack([row, row])),)
-    pairs = []
+    pool, pairs = node.pool, []
+    if settings.cosine:
+        pool = pool._replace(X=_tidy(X.astype(np.float64), X.dtype, True))
     for run in range(settings.n_init):
         rng = np.random.default_rng([settings.seed, run, _number(path)])
-        pairs.append(np.ascontiguousarray(settings.start(path, run, node.pool, rng), dtype=X.dtype))
+        pairs.append(np.ascontiguousarray(settings.start(path, run, pool, rng), dtype=X.dtype))
     return tuple(Run(pair) for pair in pairs)
 
 
@@ -450,9 +481,7 @@ def _single_cluster(node: Node, a: Halves, settings: Settings) -> Node:
     return replace(node, center=center, rows=int(a.rows.sum()), weight=weight, inertia=inertia, runs=())
 
 
-def _take_draws(nodes: Nodes, to_draw: list[str], draws: tuple[LeafDraw, ...], settings: Settings) -> None:
+def _take_draws(nodes: Nodes, to_draw: list[str], draws: tuple[LeafDraw, ...]) -> None:
     for path, draw in zip(to_draw, draws, strict=True):
-        X = draw.X
-        if settings.cosine:
-            X = _tidy(X.astype(np.float64), X.dtype, True)
-        nodes[path] = replace(nodes[path], pool=Sampled(X, draw.weight), drawn=True)
+        whole = len(draw.X) == nodes[path].rows
+        nodes[path] = replace(nodes[path], pool=Sampled(draw.X, draw.weight), whole=whole, drawn=True)
