@@ -190,5 +190,10 @@ def main() -> None:
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    for part in sys.argv[1:] or ["agreement", "speed", "large"]:
-        {"agreement": agreement, "speed": speed, "large": large}[part]()
+    # python benchmarks/svm.py [agreement [data set ...] | speed | large]
+    if len(sys.argv) < 2:
+        main()
+    elif sys.argv[1] == "agreement":
+        agreement(sys.argv[2:])
+    else:
+        {"speed": speed, "large": large}[sys.argv[1]]()

@@ -36,6 +36,16 @@ CURVATURE = 1e-12
 FAST = {"nsz", "reassoc", "contract", "arcp"}
 
 
+@numba.njit(cache=True, nogil=True)
+def _last_of_largest(best: Any, place: Any) -> int:
+    """The lane of the largest entry; among equals the one that stands last."""
+    top = 0
+    for lane in range(LANES):
+        if best[lane] > best[top] or (best[lane] == best[top] and place[lane] + lane > place[top] + top):
+            top = lane
+    return top
+
+
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
 def _second(F: Any, low: Any, diagonal: Any, Ki: Any, Fi: float, Kii: float, best: Any, place: Any) -> int:
     """The variable that, paired with the one of row ``Ki``, gains most by the second-order model; -1 for none."""
@@ -51,13 +61,10 @@ def _second(F: Any, low: Any, diagonal: Any, Ki: Any, Fi: float, Kii: float, bes
             curvature = Kii + d[lane] - 2 * k[lane]
             curvature = curvature if curvature > CURVATURE else CURVATURE
             gain = slope * slope / curvature
-            better = gain > best[lane]
+            better = gain >= best[lane]  # among equals the last, as libsvm
             best[lane] = gain if better else best[lane]
             place[lane] = start if better else place[lane]
-    top = 0
-    for lane in range(LANES):
-        if best[lane] > best[top]:
-            top = lane
+    top = _last_of_largest(best, place)
     return place[top] + top if best[top] > 0.0 else -1
 
 
@@ -77,14 +84,12 @@ def _move(F: Any, Ki: Any, Kj: Any, t: float, up: Any, low: Any, best: Any, plac
             below = value + nor[lane]
             least[lane] = below if below < least[lane] else least[lane]
             value = value - never[lane]
-            better = value > best[lane]
+            better = value >= best[lane]
             best[lane] = value if better else best[lane]
             place[lane] = start if better else place[lane]
-    top = 0
+    top = _last_of_largest(best, place)
     bottom = least[0]
     for lane in range(LANES):
-        if best[lane] > best[top]:
-            top = lane
         if least[lane] < bottom:
             bottom = least[lane]
     return place[top] + top, best[top] - bottom

@@ -52,11 +52,16 @@ class Problem:
     memory: Array
     F: Array = field(init=False)
     cache: RowCache | None = None
+    matrix: Array | None = None
     steps: int = 0
     violation: float = float("inf")
 
     def __post_init__(self) -> None:
         self.refresh()
+
+    def forget(self) -> None:
+        """Give the memory for kernel values back; solving again computes them once more."""
+        self.cache = self.matrix = None
 
     def coef(self) -> Array:
         """Sum of each row's variables (rows,)."""
@@ -99,14 +104,19 @@ class Problem:
             self._solve_by_working_sets(tol, max_steps)
 
     def _solve_whole(self, tol: float, max_steps: int) -> None:
-        n, m = len(self.X), len(self.row)
-        K = np.zeros((m, padded(m)))
-        one_each = n == m
-        table = K[:, :m] if one_each else np.empty((n, n))
-        fill(self.kernel, left_side(self.kernel, self.X), prepare(self.kernel, self.X).rows, table, symmetric=True)
-        if not one_each:
-            K[:, :m] = table[np.ix_(self.row, self.row)]
-        steps, self.violation = smo(K, self.F, self.beta, self.lo, self.hi, tol, max_steps)
+        # libsvm's order: what may grow first. Where a kernel is not positive there are many stationary points, and the
+        # same steps end in the same one.
+        order = np.argsort(self.hi + self.lo <= 0, kind="stable")
+        row = self.row[order]
+        m = len(row)
+        if self.matrix is None:
+            self.matrix = np.zeros((m, padded(m)))
+            X = self.X[row]
+            right = prepare(self.kernel, X).rows
+            fill(self.kernel, left_side(self.kernel, X), right, self.matrix[:, :m], symmetric=True)
+        F, beta = self.F[order], self.beta[order]
+        steps, self.violation = smo(self.matrix, F, beta, self.lo[order], self.hi[order], tol, max_steps)
+        self.F[order], self.beta[order] = F, beta
         self.steps += steps
 
     def _solve_by_working_sets(self, tol: float, max_steps: int) -> None:

@@ -35,7 +35,7 @@ from daskml_core.kernels.svm import (
     take_rows,
     variables,
 )
-from daskml_core.solvers.decomposition import Problem
+from daskml_core.solvers.decomposition import WHOLE, Problem
 from daskml_core.solvers.in_memory import Asks, answer_from
 from daskml_core.sweep import Array, Block
 
@@ -248,7 +248,7 @@ def smo_cascade(
             problem.solve(inner, max(0, max_steps - int(steps[k])))
             steps[k] += problem.steps - done
             if P > 1:
-                problem.cache = None  # the next problem has the memory
+                problem.forget()  # the next problem has the memory
         solutions = tuple(as_solution(problem, names) for problem, names in problems)
         b = np.array([problem.offset() for problem, _ in problems])
         dual = np.array([problem.dual() for problem, _ in problems])
@@ -277,7 +277,8 @@ def smo_cascade(
         if converged or stalled:
             return state
         if (violation < tol).all():
-            inner /= 10  # nothing violates, but the gap asks for more digits: at a large C each costs C
+            # Nothing violates, but the gap asks for more digits: at a large C each costs C.
+            inner *= min(0.1, 0.3 * tol / float(gap.max()))
         else:
             few = violators <= FEW * len(rows.number)
             inner = tol if few else min(inner, max(tol, 0.1 * float(violation.max())))
@@ -381,7 +382,8 @@ def solve_gathered(
         alone = task._replace(pairs=(pair,))
         n = len(places)
         sample = own
-        if n > DIRECT_ROWS and task.kind != "one_class":
+        direct = DIRECT_ROWS if kernel.positive else WHOLE
+        if n > direct and task.kind != "one_class":
             rng = np.random.default_rng([seed, k])
             few, most = FIRST_ROWS
             sample = take_rows(own, np.sort(rng.choice(n, min(max(few, n // 4), most), replace=False)))
