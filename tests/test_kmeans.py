@@ -148,6 +148,14 @@ def test_rows_of_weight_zero_do_not_count():
         assert (np.abs(centers) < 100).all()
 
 
+def test_first_centers_are_found_where_positive_weights_are_rare():
+    X, w = blobs(), np.zeros(3000)
+    w[[5, 1500, 2900]] = 1
+    model = KMeans(3, init_size=100).fit(lazy(X), sample_weight=w)
+    assert model.inertia_ == pytest.approx(0)
+    np.testing.assert_allclose(np.sort(model.cluster_centers_, axis=0), np.sort(X[w > 0], axis=0))
+
+
 def test_weight_two_is_the_row_twice():
     X = blobs()
     w = np.random.default_rng(0).integers(1, 4, len(X)).astype(float)
@@ -235,6 +243,7 @@ BAD = [
     ({"n_init": 0}, "n_init must be"),
     ({"tol": -1}, "tol must be a non-negative number"),
     ({"max_iter": 0}, "max_iter must be a positive number"),
+    ({"max_iter": 1.5}, "max_iter must be a whole number"),
     ({"metric": "manhattan"}, "metric must be one of"),
     ({"init_size": 3}, "init_size=3 must be at least n_clusters=5"),
 ]
@@ -252,7 +261,7 @@ def test_bad_data_is_refused_with_block_and_row():
     with pytest.raises(ValueError, match=r"NaN: block 5, row 1234, column 2"):
         KMeans(5).fit(lazy(X))
     X[1234] = 0
-    with pytest.raises(ValueError, match=r"Row 1234 \(block \d+\) is a zero vector"):
+    with pytest.raises(ValueError, match=r"Row 1234 \(block 5\) is a zero vector"):
         KMeans(5, metric="cosine").fit(lazy(X))
     with pytest.raises(ValueError, match="zero vector"):
         KMeans(5, metric="cosine", init_size=500).fit(lazy(X))

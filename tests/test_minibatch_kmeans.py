@@ -110,6 +110,12 @@ def test_streams_from_zarr(tmp_path):
     assert model.labels_.shape == (9000,)
 
 
+def test_as_many_clusters_as_rows_in_uneven_blocks():
+    X = blobs(n=150)
+    model = MiniBatchKMeans(150, init="random", reassignment_ratio=0).fit(lazy(X, 40))
+    assert model.inertia_ == pytest.approx(0, abs=1e-9)
+
+
 BAD = [
     ({"n_clusters": 0}, "n_clusters must be a positive integer"),
     ({"init": "k-means||"}, "init must be one of"),

@@ -5,6 +5,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from distributed import Client, LocalCluster
 from scipy.optimize import minimize
 from sklearn import datasets
 from sklearn import svm as reference
@@ -306,6 +307,17 @@ def test_threads_residency_and_spans_do_not_show_in_the_bits(model, small_sample
     for settings in ({"num_workers": 2}, {"daskml-core.residency": False}, {"daskml-core.spans-per-thread": 1}):
         with dask.config.set({"scheduler": "threads", **settings}):
             assert bits() == expected, settings
+
+
+@pytest.mark.parametrize("loss", ["hinge", "squared_hinge"])
+def test_workers_do_not_show_in_the_bits(loss, small_sample):
+    X, y = three_classes(8000)
+    lazy = da.from_array(X, chunks=(500, -1))
+    expected = LinearSVC(loss=loss).fit(lazy, y)
+    with LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster, Client(cluster):
+        model = LinearSVC(loss=loss).fit(lazy, y)
+    assert model.coef_.tobytes() == expected.coef_.tobytes()
+    assert model.n_sweeps_ == expected.n_sweeps_ > 1
 
 
 # -- the parts -----------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from daskml_core.data.blocks import RowBlocks
 from daskml_core.engine import Plan
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import load_features, sample_budget
-from daskml_core.kernels.kmeans import LLOYD, LloydParams, far_rows
+from daskml_core.kernels.kmeans import LLOYD, LloydParams, far_rows, lloyd_sweep
 from daskml_core.kernels.sample import DRAW_ROWS, RowSample, SampleParams, sample_sweep
 from daskml_core.kernels.seeding import DRAW, DrawParams
 from daskml_core.solvers.in_memory import Asks, answer_from
@@ -28,7 +28,7 @@ from daskml_core.solvers.kmeans_seeding import (
 )
 from daskml_core.solvers.lloyd import lloyd
 from daskml_core.sweep import Array, Block, Sweep
-from daskml_core.validate import non_negative, positive, random_seed
+from daskml_core.validate import non_negative, positive_integer, random_seed
 
 IN_PROCESS_WORK = 200_000_000
 """Multiplications an iteration (rows x clusters x features) below which a sample that is all of the data is solved at
@@ -126,10 +126,10 @@ class KMeans(CentroidModel):
     def _check_params(self, blocks: RowBlocks) -> int:
         """The number of runs, after refusing parameters out of range."""
         k = check_clusters(self.n_clusters, blocks.n_rows)
-        positive("max_iter", self.max_iter)
+        positive_integer("max_iter", self.max_iter)
         non_negative("tol", self.tol)
         self._check_metric()
-        if self.init_size is not None and positive("init_size", self.init_size) < k:
+        if self.init_size is not None and positive_integer("init_size", self.init_size) < k:
             raise ValueError(f"init_size={self.init_size} must be at least n_clusters={k}.")
         if isinstance(self.init, str):
             if self.init not in INITS:
@@ -161,6 +161,11 @@ class KMeans(CentroidModel):
             return (yield from lloyd(explicit_centers(self.init, k, blocks, cosine=cosine), **options))
         drawn: RowSample = yield sample
         rows, rng = as_sampled(drawn, cosine=cosine), np.random.default_rng([seed, run])
+        if cosine and not rows.X.any(axis=1).all():
+            yield lloyd_sweep(np.eye(1, blocks.n_features, dtype=blocks.dtype), None, cosine=True)  # names the row
+        if len(rows.X) < k:  # rows of positive weight are rare: only draws by weight find them
+            start = yield from kmeans_parallel(k, seed + run, cosine=cosine, dtype=blocks.dtype)
+            return (yield from lloyd(start, **options))
         start = first_centers(self.init, rows, k, rng, blocks, tol=float(self.tol), cosine=cosine)
         solver = lloyd(np.ascontiguousarray(start), **options)
         if len(drawn.X) == blocks.n_rows and drawn.X.size * k <= IN_PROCESS_WORK:

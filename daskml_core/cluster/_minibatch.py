@@ -20,15 +20,16 @@ from daskml_core.solvers.kmeans_seeding import as_sampled
 from daskml_core.solvers.lloyd import common_shift
 from daskml_core.solvers.minibatch_kmeans import MiniBatchState, minibatch_kmeans, rows_of_few_blocks
 from daskml_core.sweep import Array
-from daskml_core.validate import non_negative, positive, random_seed
+from daskml_core.validate import non_negative, positive_integer, random_seed
 
 
 class MiniBatchKMeans(CentroidModel):
     """K-means on small batches of rows: good centres after a part of a sweep (Sculley 2010).
 
     Blocks are taken in random order, and the rows of each in batches; the centres travel from block to block and stop
-    when batches become no better. First centres are found on rows of at most 16 blocks. Blocks that hold different kinds
-    of rows (data sorted on disk) are better served by `KMeans`.
+    when batches become no better. First centres are found on rows of at most 16 blocks, and a batch never spans two
+    blocks: small blocks make small batches. Blocks that hold different kinds of rows (data sorted on disk) are better
+    served by `KMeans`.
 
     Parameters
     ----------
@@ -108,12 +109,12 @@ class MiniBatchKMeans(CentroidModel):
     def _check_params(self, blocks: RowBlocks) -> None:
         k = check_clusters(self.n_clusters, blocks.n_rows)
         for name in ("max_iter", "batch_size"):
-            positive(name, getattr(self, name))
+            positive_integer(name, getattr(self, name))
         non_negative("tol", self.tol)
         non_negative("reassignment_ratio", self.reassignment_ratio)
         if self.max_no_improvement is not None:
-            positive("max_no_improvement", self.max_no_improvement)
-        if self.init_size is not None and positive("init_size", self.init_size) < k:
+            positive_integer("max_no_improvement", self.max_no_improvement)
+        if self.init_size is not None and positive_integer("init_size", self.init_size) < k:
             raise ValueError(f"init_size={self.init_size} must be at least n_clusters={k}.")
         if isinstance(self.init, str):
             names = [name for name in INITS if name != "k-means||"]
@@ -128,6 +129,9 @@ class MiniBatchKMeans(CentroidModel):
         wanted = max(20_000, 100 * k) if self.init_size is None else int(self.init_size)
         sample = yield from rows_of_few_blocks(min(wanted, blocks.n_rows), blocks.n_blocks, seed)
         rows = as_sampled(sample, cosine=False)
+        if len(rows.X) < k:  # short blocks, or few rows of positive weight: all rows of those blocks
+            sample = yield from rows_of_few_blocks(blocks.n_rows, blocks.n_blocks, seed, whole=True)
+            rows = as_sampled(sample, cosine=False)
         if len(rows.X) < k:
             raise ValueError(
                 f"The first centres are found on {len(rows.X)} rows of {min(16, blocks.n_blocks)} blocks, fewer than "

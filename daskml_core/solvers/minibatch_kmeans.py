@@ -41,14 +41,17 @@ class MiniBatchState:
         }
 
 
-def rows_of_few_blocks(n_rows: int, n_blocks: int, seed: int) -> Asks:
-    """About ``n_rows`` rows of at most `PARTS` blocks, one at random in each stretch of blocks: a part of a sweep."""
+def rows_of_few_blocks(n_rows: int, n_blocks: int, seed: int, *, whole: bool = False) -> Asks:
+    """About ``n_rows`` rows of at most `PARTS` blocks, one at random in each stretch of blocks: a part of a sweep.
+
+    With ``whole`` all rows of those blocks.
+    """
     few = min(PARTS, n_blocks)
     rng = np.random.default_rng([seed, n_blocks])
     edges = np.linspace(0, n_blocks, few + 1).astype(int)
     chosen = [int(rng.integers(lo, stop)) for lo, stop in itertools.pairwise(edges)]
     sample: RowSample
-    (sample,) = yield Fold(COLLECT, CollectParams(-(-n_rows // few), seed), [None], [chosen])
+    (sample,) = yield Fold(COLLECT, CollectParams(n_rows if whole else -(-n_rows // few), seed), [None], [chosen])
     return sample
 
 
