@@ -7,6 +7,7 @@ from daskml_core.model_selection._folds import (
     StratifiedKFold,
     TimeSeriesSplit,
 )
+from daskml_core.model_selection._halving import HalvingGridSearchCV, HyperbandSearchCV
 from daskml_core.model_selection._run import SearchPlan
 from daskml_core.model_selection._search import GridSearchCV, RandomizedSearchCV
 from daskml_core.model_selection._split import train_test_split
@@ -15,6 +16,8 @@ from daskml_core.model_selection._validation import cross_val_predict, cross_val
 __all__ = [
     "GridSearchCV",
     "GroupKFold",
+    "HalvingGridSearchCV",
+    "HyperbandSearchCV",
     "KFold",
     "PredefinedSplit",
     "RandomizedSearchCV",

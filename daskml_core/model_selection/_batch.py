@@ -80,6 +80,7 @@ class Job:
     objective: LinearObjective | None = None
     theta: Array | None = None
     state: Any = None
+    history: Sequence[dict[str, Any]] = ()
 
 
 class NotBatchable(Exception):
@@ -256,7 +257,7 @@ class LinearBatch:
         if not solvers:
             return
         for (job, _), outcome in zip(solvers, drive([s for _, s in solvers], engine), strict=True):
-            job.state = outcome.state
+            job.state, job.history = outcome.state, outcome.history
             job.theta = np.asarray(outcome.state.theta)
 
     def _local(self, job: Job, sample: RowSample, *, folds: bool) -> tuple[LinearObjective, Block]:
@@ -288,6 +289,7 @@ class LinearBatch:
                 # In memory more digits cost next to nothing; the result is that of a fit of these rows alone.
                 solver = solve(objective, start, tol=min(tol, 1e-10), max_iter=max_iter)  # type: ignore[operator]
                 job.state = solve_in_memory(solver, block)
+                job.history = [job.state.record()]
                 job.theta = np.asarray(job.state.theta)
                 last = job.theta if np.isfinite(job.theta).all() else None
             return
@@ -497,6 +499,7 @@ def accept(job: Job) -> Any:
     estimator._accept(job.objective, job.theta, data)
     estimator.n_iter_ = int(job.state.n_iter)
     estimator.converged_ = bool(job.state.converged)
+    estimator.history_ = list(job.history)
     return estimator
 
 

@@ -321,6 +321,20 @@ class BatchRun:
         ]
         return type(template)([*steps, (template.steps[-1][0], job.estimator)], memory=template.memory)
 
+    def fit_all(self) -> Any:
+        """The one estimator of this run, fitted on all rows: no splits, no scores."""
+        (job,) = self.jobs
+        try:
+            self.batch.train(self.engine, [job])
+        finally:
+            self.engine.close()
+        if not self.parts.gram:
+            accept(job)
+            warn_not_converged([job], type(job.estimator).__name__, stacklevel=5)
+        alone = 1 + self.batch.target_sweeps
+        job.estimator.n_sweeps_ = round(self.engine.n_sweeps + alone * self.parts.data.target_fraction, 6)
+        return self._finished(job)
+
     def _refit(self, index: int) -> Any:
         job = Job(_fresh(self.parts.models[index]), index, -1, np.ones(self.folds.n_cells, dtype=bool))
         self.batch.refit(self.engine, job, [other for other in self.jobs if other.setting == index])

@@ -1,0 +1,54 @@
+"""Pipelines whose scaler is part of the model: fitted in the model's own sweeps, and no row is ever scaled for it."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from sklearn import pipeline as reference
+
+from daskml_core.kernels.cells import Segments
+from daskml_core.model_selection._batch import NotBatchable
+from daskml_core.model_selection._folds import Folds, n_rows_of
+from daskml_core.model_selection._run import BatchRun, Request
+
+
+class Pipeline(reference.Pipeline):
+    """scikit-learn's pipeline; a `StandardScaler` in front of a linear model is folded into it when it is fitted.
+
+    The features' moments are found in the model's first sweep, and the scaling becomes a part of its coefficients while it
+    is trained. The steps are fitted as they would have been one after the other. Any other pipeline is fitted as
+    scikit-learn fits it. `GridSearchCV` does the same for scikit-learn's own pipelines.
+
+    Examples
+    --------
+    >>> import dask.array as da
+    >>> from daskml_core.linear_model import Ridge
+    >>> from daskml_core.pipeline import make_pipeline
+    >>> from daskml_core.preprocessing import StandardScaler
+    >>> X = da.random.default_rng(0).normal(5.0, 2.0, size=(1_000, 3), chunks=(100, 3))
+    >>> model = make_pipeline(StandardScaler(), Ridge()).fit(X, X[:, 0])
+    >>> model[-1].n_sweeps_ < 2, model[-1].coef_.round(1) + 0.0
+    (True, array([2., 0., 0.]))
+    """
+
+    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+        """Fit the steps; X (n_rows, n_features) in any container. ``step__parameter`` goes to a step's fit."""
+        n = n_rows_of(X)
+        whole = Folds(n, Segments(np.array([n])), np.ones((1, 1), dtype=bool), np.zeros((1, 1), dtype=bool))
+        try:
+            run = BatchRun(Request(self, [{}], X, y, params=params), [self], whole)
+        except NotBatchable:
+            return super().fit(X, y, **params)  # type: ignore[no-any-return]
+        self.steps = run.fit_all().steps
+        return self
+
+
+def make_pipeline(*steps: Any, memory: Any = None, verbose: bool = False) -> Pipeline:
+    """A `Pipeline` whose steps are named after their classes.
+
+    >>> from daskml_core.linear_model import Ridge
+    >>> [name for name, _ in make_pipeline(Ridge()).steps]
+    ['ridge']
+    """
+    return Pipeline(reference.make_pipeline(*steps).steps, memory=memory, verbose=verbose)
