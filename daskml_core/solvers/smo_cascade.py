@@ -42,7 +42,7 @@ from daskml_core.sweep import Array, Block
 DIRECT_ROWS = 1024
 """Rows of a problem in memory up to which all of them are active from the start."""
 
-FIRST_ROWS = 512, 4096
+FIRST_ROWS = 512, 2048
 """Of more rows a quarter is, between these bounds."""
 
 MAX_ROUNDS = 200
