@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ["agreement", "fit_logistic", "sweep_cost", "memory", "sgd"]
+NAMES = ["agreement", "fit_logistic", "sweep_cost", "memory", "sgd", "search"]
 
 if __name__ == "__main__":
     for name in sys.argv[1:] or NAMES:
