@@ -191,6 +191,9 @@ class LinearBatch:
             assert members[0].data is not None
             objective = members[0].estimator._objective(members[0].data)
             for kernel, params in kernels_of(solver, objective, blocks):
+                if kernel is SECOND_MOMENTS and self._cells > 1:
+                    kernels.append((CELL_SQUARES, CellParams(self.folds.cell_of, self._cells)))
+                    continue
                 if hasattr(params, "W"):
                     # Line searches that try ten steps at once are taken by few models at a time.
                     copies = len(members) if solver != "gradient_descent" else 3 * len(members)
