@@ -16,6 +16,7 @@ NAMES = [
     "cluster_metrics",
     "linear_svm",
     "svm",
+    "search",
 ]
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ class Pipeline(reference.Pipeline):
     >>> from daskml_core.preprocessing import StandardScaler
     >>> X = da.random.default_rng(0).normal(5.0, 2.0, size=(1_000, 3), chunks=(100, 3))
     >>> model = make_pipeline(StandardScaler(), Ridge()).fit(X, X[:, 0])
-    >>> model[-1].n_sweeps_ < 2, model[-1].coef_.round(1) + 0.0
+    >>> model[-1].n_sweeps_ < 2, model[-1].coef_.round() + 0.0
     (True, array([2., 0., 0.]))
     """
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from distributed import Client, LocalCluster
 from scipy.stats import loguniform
 from sklearn import datasets, pipeline, preprocessing
 from sklearn import linear_model as reference
@@ -295,6 +296,20 @@ def test_beyond_the_sample_scaled_features_of_any_unit(larger):
     same_scores(search, expected, rtol=1e-8, atol=1e-8)
 
 
+def test_a_category_that_some_training_rows_lack(larger):
+    X, y = larger
+    # Runs of rows are of one category each: a fold's training rows lack some, and their coefficients are the penalty's.
+    category = np.repeat(np.arange(10), len(X) // 10)
+    X = np.column_stack([X, np.eye(10)[category]])
+    grid = {"C": [1e-4, 1e-2]}
+    cv = theirs.KFold(5)
+    exact = reference.LogisticRegression(**EXACT)
+    expected = theirs.GridSearchCV(exact, grid, cv=cv, scoring="neg_log_loss").fit(X, y)
+    found = GridSearchCV(LogisticRegression(tol=1e-10), grid, cv=cv, scoring="neg_log_loss").fit(lazy(X, 8000), y)
+    same_scores(found, expected, rtol=1e-6, atol=1e-6)
+    assert found.n_sweeps_ <= 16
+
+
 def test_time_series_train_on_the_past_alone(larger):
     X, y = larger
     cv = theirs.TimeSeriesSplit(3, gap=100)
@@ -341,6 +356,16 @@ def test_the_same_bits_with_any_number_of_threads(larger):
             search = GridSearchCV(LogisticRegression(), {"C": CS}, cv=3).fit(lazy(X, 8000), y)
         coefs.append(search.best_estimator_.coef_.tobytes() + search.cv_results_["mean_test_score"].tobytes())
     assert coefs[0] == coefs[1]
+
+
+def test_the_same_bits_on_a_cluster(larger):
+    X, y = larger
+    cv = ours.KFold(3, shuffle=True, random_state=0)
+    alone = GridSearchCV(LogisticRegression(), {"C": CS}, cv=cv, scoring="roc_auc").fit(lazy(X, 8000), y)
+    with LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster, Client(cluster):
+        found = GridSearchCV(LogisticRegression(), {"C": CS}, cv=cv, scoring="roc_auc").fit(lazy(X, 8000), y)
+    assert found.best_estimator_.coef_.tobytes() == alone.best_estimator_.coef_.tobytes()
+    assert found.cv_results_["mean_test_score"].tobytes() == alone.cv_results_["mean_test_score"].tobytes()
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

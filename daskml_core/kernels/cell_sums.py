@@ -14,7 +14,7 @@ import numpy as np
 
 from daskml_core.kernels.cells import sort_by_cell
 from daskml_core.kernels.gram import GramPartial, gram, merge_factors, merge_gram, triangular_factor
-from daskml_core.kernels.linear import LinearPartial, tile_rows
+from daskml_core.kernels.linear import LinearPartial, second_moments, tile_rows
 from daskml_core.kernels.moments import FeatureMoments, feature_moments, merge_moments
 from daskml_core.losses import Loss
 from daskml_core.sweep import Array, Block, Kernel
@@ -114,6 +114,15 @@ def _by_cell(block: Block, params: CellParams) -> list[Block | None]:
     return parts
 
 
+def cell_squares(block: Block, params: CellParams) -> Array:
+    """Weighted sums of squares of the features over every cell (n_cells, d)."""
+    squares = np.zeros((params.n_cells, block.X.shape[1]))
+    for cell, part in enumerate(_by_cell(block._replace(y=None), params)):
+        if part is not None:
+            squares[cell] = second_moments(part._replace(X=np.ascontiguousarray(part.X)), None).squares
+    return squares
+
+
 def _empty_moments(d: int) -> FeatureMoments:
     return FeatureMoments(0, 0.0, np.zeros(d), np.zeros(d), np.full(d, np.inf), np.full(d, -np.inf))
 
@@ -169,6 +178,7 @@ def _copies(n_rows: int, n_features: int, params: Any) -> int:
     return 8 * n_rows * (n_features + 3) + 4 * 8 * (n_features + 1) * min(n_rows, max(4 * n_features, 8192))
 
 
+CELL_SQUARES = Kernel(cell_squares, "second-moments-by-cell", _copies, lambda d, p: 8 * d * p.n_cells)
 CELL_MOMENTS = Kernel(cell_moments, "moments-by-cell", _copies, lambda d, p: 8 * 4 * d * p.n_cells)
 CELL_GRAMS = Kernel(cell_grams, "gram-matrix-by-cell", _copies, lambda d, p: 8 * (d + 2) ** 2 * p.n_cells)
 SPLIT_FACTORS = Kernel(split_factors, "tall-skinny-qr-by-split", _copies, lambda d, p: 8 * (d + 2) ** 2 * len(p.train))

@@ -34,13 +34,14 @@ from daskml_core.estimator import sample_budget
 from daskml_core.kernels.cell_sums import (
     CELL_LOSS,
     CELL_MOMENTS,
+    CELL_SQUARES,
     CellLossParams,
     CellLossPartial,
     CellParams,
     merge_cell_moments,
 )
 from daskml_core.kernels.cells import Codes
-from daskml_core.kernels.linear import SECOND_MOMENTS, FoldMask, second_moments
+from daskml_core.kernels.linear import SECOND_MOMENTS, FoldMask, SecondMoments, linear_loss, second_moments
 from daskml_core.kernels.moments import FeatureMoments, merge_moments
 from daskml_core.kernels.sample import RowSample, sample_sweep
 from daskml_core.linear_model._data import TrainingSet, class_factors
@@ -48,15 +49,24 @@ from daskml_core.linear_model._solve import NEWTON_LIMIT, kernels_of, start_solv
 from daskml_core.model_selection._folds import Folds
 from daskml_core.objective import Evaluation, LinearObjective
 from daskml_core.solvers.in_memory import solve_in_memory
-from daskml_core.solvers.lbfgs import lbfgs, lbfgs_state
+from daskml_core.solvers.lbfgs import lbfgs_state
 from daskml_core.solvers.newton import newton, solve_spd
 from daskml_core.solvers.prox_newton import prox_newton, prox_newton_state
-from daskml_core.solvers.sampled_newton import complete_metric, sample_size
-from daskml_core.sweep import Array, Block, Sweep
+from daskml_core.solvers.sampled_newton import complete_metric, correct, sample_size
+from daskml_core.sweep import Array, Block, Sweep, add
 from daskml_core.validate import random_seed
 
 MAX_SHARED_CELLS = 64
 """Cells up to which a gradient a cell is cheaper than a gradient a model."""
+
+METRIC_BYTES = 64 << 20
+"""Most that metrics of each setting and split may take; beyond it the splits of a setting share one."""
+
+DIFFERENT = 0.2
+"""Splits whose features' second moments differ so much from those of all rows have metrics of their own."""
+
+PATIENCE = 12
+"""Gradient steps of a model in a batch before exact Hessians: a model alone takes 3, but many Hessians are dear."""
 
 CHAIN = 5
 """Settings that are solved on the sample one after the other, each from the last one's solution; chains run side by side.
@@ -110,7 +120,8 @@ class LinearBatch:
         self._by_class = any(getattr(job.estimator, "class_weight", None) is not None for job in jobs)
         for job in jobs:
             self._prepare(job)
-        self.metrics: dict[int, Array] = {}
+        self.metrics: dict[tuple[int, int | None], Array] = {}
+        self._by_split = False
         self._sample: RowSample | None = None
         self._known: dict[int, tuple[tuple[Array, Array], CellLossPartial, int]] = {}
 
@@ -180,6 +191,9 @@ class LinearBatch:
             assert members[0].data is not None
             objective = members[0].estimator._objective(members[0].data)
             for kernel, params in kernels_of(solver, objective, blocks):
+                if kernel is SECOND_MOMENTS and self._cells > 1:
+                    kernels.append((CELL_SQUARES, CellParams(self.folds.cell_of, self._cells)))
+                    continue
                 if hasattr(params, "W"):
                     # Line searches that try ten steps at once are taken by few models at a time.
                     copies = len(members) if solver != "gradient_descent" else 3 * len(members)
@@ -208,7 +222,9 @@ class LinearBatch:
             assert job.data is not None
             sizes.append(job.estimator._objective(job.data).size)
         size = max(sizes, default=0)
-        return 8 * (len({job.setting for job in jobs}) * size * size + len(jobs) * 26 * size)
+        shared = 8 * len({job.setting for job in jobs}) * size * size
+        own = 8 * len(jobs) * size * size
+        return shared + (own if own <= METRIC_BYTES else 0) + 8 * len(jobs) * 26 * size
 
     def train(self, engine: Engine, jobs: Sequence[Job]) -> None:
         """Train jobs over the engine's data; their ``theta`` and ``state`` are set."""
@@ -222,7 +238,9 @@ class LinearBatch:
             )
             seed = random_seed(getattr(sampled[0].estimator, "random_state", None))
             first["sample"] = sample_sweep(size, blocks.n_rows, seed, blocks.dtype.itemsize)
-            first["squares"] = Sweep(SECOND_MOMENTS)
+            cells = self.folds.n_cells if self._cells else 1
+            of_cells = CellParams(self.folds.cell_of, cells)
+            first["squares"] = Sweep(CELL_SQUARES, of_cells) if cells > 1 else Sweep(SECOND_MOMENTS)
         if self.scaler is not None:
             params = CellParams(self.folds.cell_of, self.folds.n_cells)
             first["moments"] = Sweep(CELL_MOMENTS, params, merge_cell_moments)
@@ -237,7 +255,9 @@ class LinearBatch:
                 self._sample = sample
                 self._solve_complete(engine, sampled, sample)
             else:
-                solvers += self._correct(engine, sampled, sample, answers["squares"].squares)
+                squares = answers["squares"]
+                squares = squares.squares[None, :] if isinstance(squares, SecondMoments) else squares
+                solvers += self._correct(engine, sampled, sample, squares)
         others = [job for job in jobs if job not in sampled]
         for job in others:
             solvers.append((job, self._start_other(job)))
@@ -305,6 +325,7 @@ class LinearBatch:
         settings: dict[int, Job] = {}
         for job in jobs:
             settings.setdefault(job.setting, job)
+        self._by_split = self._splits_differ(jobs, squares)
         ordered = sorted(settings.values(), key=_by_strength)
         starts: dict[int, tuple[Array, Array]] = {}
 
@@ -323,7 +344,9 @@ class LinearBatch:
                 last = inner.theta if np.isfinite(inner.theta).all() else None
                 W, b = objective.unscaled(job.theta if last is None else last)
                 starts[job.setting] = (W, b)
-                self.metrics[job.setting] = self._metric(objective, inner.hess, block, squares)
+                self.metrics[job.setting, None] = self._metric(objective, inner.hess, block, squares.sum(axis=0))
+                if self._by_split:
+                    self._metrics_by_split([j for j in jobs if j.setting == job.setting], (W, b), sample, squares)
             return
             yield
 
@@ -337,6 +360,62 @@ class LinearBatch:
         moved = self._common_steps(jobs, starts, first)
         second = self._gradients(engine, [job for job in jobs if job.setting in moved], moved)
         return [(job, self._go_on(job, self._better(job, first[id(job)], second.get(id(job)), moved))) for job in jobs]
+
+    def _splits_differ(self, jobs: Sequence[Job], squares: Array) -> bool:
+        """Whether a Hessian of all rows is a bad metric for some split: a category may be missing from its rows."""
+        objective = jobs[0].objective
+        assert objective is not None
+        if len(squares) < 2 or 8 * len(jobs) * objective.size**2 > METRIC_BYTES:
+            return False
+        in_all = squares.sum(axis=0) / self.data.sum_weight
+        present = in_all > 0
+        for job in {job.split: job for job in jobs}.values():
+            assert job.objective is not None
+            own = squares[job.cells].sum(axis=0) / job.objective.sum_weight
+            if (np.abs(own / np.where(present, in_all, 1.0) - 1)[present] > DIFFERENT).any():
+                return True
+        return False
+
+    def _metrics_by_split(
+        self, jobs: Sequence[Job], at: tuple[Array, Array], sample: RowSample, squares: Array
+    ) -> None:
+        """A setting's metric for each of its splits, from Hessians of the sample cell by cell."""
+        assert sample.rows is not None
+        cells = self.folds.cell_of.at(sample.rows)
+        blocks = [
+            Block(*(None if a is None else a[cells == c] for a in (sample.X, sample.y, sample.weight)), 0, 0)  # type: ignore[arg-type,call-arg]
+            for c in range(self.folds.n_cells)
+        ]
+        parts: dict[int, Any] = {}
+        for job in jobs:
+            objective = job.objective
+            assert objective is not None
+            theta = objective.scaled(*at)
+            if job.factors is not None or not parts:
+                seen = [self._weighted(block, job.factors) for block in blocks]
+                params = replace(objective, folds=None).params([theta], 2)
+                parts = {c: linear_loss(block, params) for c, block in enumerate(seen)}
+                weights = [float(b.n_rows if b.weight is None else b.weight.sum()) for b in seen]
+            chosen = np.flatnonzero(job.cells).tolist()
+            weight = sum(weights[c] for c in chosen)
+            if weight <= 0:
+                continue
+            total = functools.reduce(add, [parts[c] for c in chosen])
+            local = replace(objective, folds=None, sum_weight=weight)
+            hess = local.finish(theta, total, 0, 2).hess
+            assert hess is not None
+            X = np.concatenate([seen[c].X for c in chosen])
+            kept = None if seen[0].weight is None else np.concatenate([seen[c].weight for c in chosen])
+            rows = Block(X, None, kept, 0, 0)
+            own = squares[job.cells].sum(axis=0)
+            self.metrics[job.setting, job.split] = self._metric(local, hess, rows, own, objective.sum_weight)
+
+    @staticmethod
+    def _weighted(block: Block, factors: Array | None) -> Block:
+        if factors is None:
+            return block
+        own = factors[block.y.astype(np.intp)]
+        return block._replace(weight=own if block.weight is None else own * block.weight)
 
     def _common_steps(
         self, jobs: Sequence[Job], starts: dict[int, tuple[Array, Array]], first: dict[int, Evaluation]
@@ -352,7 +431,7 @@ class LinearBatch:
             if objective.penalty.l1 or max_iter < 2 or max(np.abs(g).max() for g in slopes if g is not None) <= tol:
                 continue
             grad = np.mean([g for g in slopes if g is not None], axis=0)
-            moved[setting] = objective.unscaled(theta - solve_spd(self.metrics[setting], grad))
+            moved[setting] = objective.unscaled(theta - solve_spd(self.metrics[setting, None], grad))
         return moved
 
     @staticmethod
@@ -367,12 +446,16 @@ class LinearBatch:
         job.theta = objective.scaled(*moved[job.setting])
         return second, old
 
-    def _metric(self, objective: LinearObjective, hess: Array, block: Block, squares: Array) -> Array:
+    def _metric(
+        self, objective: LinearObjective, hess: Array, block: Block, squares: Array, total: float | None = None
+    ) -> Array:
+        """The Hessian of a sample's rows, completed by what they miss of all rows' second moments."""
         weight = objective.sum_weight
-        whole = replace(objective, sum_weight=self.data.sum_weight)
+        total = self.data.sum_weight if total is None else total
+        whole = replace(objective, sum_weight=total)
         in_sample = second_moments(block, None).squares / weight
         if objective.scale is not None and objective.shift is not None:
-            squares = np.full(objective.n_features, self.data.sum_weight)
+            squares = np.full(objective.n_features, total)
             in_sample = _scaled_squares(block, objective.shift, objective.scale) / weight
         return complete_metric(whole, hess, in_sample, squares)
 
@@ -410,21 +493,30 @@ class LinearBatch:
 
     def _go_on(self, job: Job, at: tuple[Evaluation, Array | None] | None) -> Any:
         """A solver that goes on from the job's theta, where ``at`` tells what is known of it and of a point before it."""
-        objective, theta, metric = job.objective, job.theta, self.metrics[job.setting]
+        objective, theta, metric = job.objective, job.theta, self._metric_of(job)
         assert objective is not None and theta is not None
         tol, max_iter, _ = stopping(job.estimator)
-        # L-BFGS alone, where one model would turn to exact Hessians: many of those cost more than the sweeps they save.
-        solve = prox_newton if objective.penalty.l1 else lbfgs
         if at is None:
-            return solve(objective, theta, metric=metric, tol=tol, max_iter=max_iter)  # type: ignore[operator]
+            return self._alone(objective, theta, metric, tol, max_iter)
         here, before = at
         if objective.penalty.l1:
             state = prox_newton_state(objective, theta, here, tol, metric, True)
             return prox_newton(objective, state=state, tol=tol, max_iter=max_iter)
         n_iter = 0 if before is None else 1
-        return lbfgs(
-            objective, state=lbfgs_state(objective, theta, here, tol, metric, (), n_iter), tol=tol, max_iter=max_iter
-        )
+        start = lbfgs_state(objective, theta, here, tol, metric, (), n_iter)
+        return correct(objective, start, tol, max_iter, PATIENCE)
+
+    @staticmethod
+    def _alone(objective: LinearObjective, theta: Array, metric: Array, tol: float, max_iter: int) -> Any:
+        if objective.penalty.l1:
+            return (yield from prox_newton(objective, theta, metric=metric, tol=tol, max_iter=max_iter))
+        first: Evaluation = yield from objective.evaluate(theta)
+        start = lbfgs_state(objective, theta, first, tol, metric)
+        return (yield from correct(objective, start, tol, max_iter, PATIENCE))
+
+    def _metric_of(self, job: Job) -> Array:
+        own = self.metrics.get((job.setting, job.split))
+        return self.metrics[job.setting, None] if own is None else own
 
     def refit(self, engine: Engine, job: Job, others: Sequence[Job]) -> None:
         """Train a job on all rows, from where its setting's models on the splits have ended."""
@@ -442,7 +534,7 @@ class LinearBatch:
         if ends:
             W, b = (np.mean(parts, axis=0) for parts in zip(*ends, strict=True))
             job.theta = job.objective.scaled(W, b)
-        if self._sampled(job) and job.setting in self.metrics:
+        if self._sampled(job) and (job.setting, None) in self.metrics:
             self._drive(engine, [(job, self._go_on(job, None))])
         else:
             self._drive(engine, [(job, self._start_other(job))])

@@ -105,7 +105,7 @@ def sampled_newton(
         return (yield from _full(objective, start, metric, l1, tol, max_iter))
     if isinstance(state, ProxNewtonState):
         return (yield from prox_newton(objective, state=state, tol=tol, max_iter=max_iter))
-    return (yield from _correct(objective, state, tol, max_iter))
+    return (yield from correct(objective, state, tol, max_iter))
 
 
 def complete_metric(objective: LinearObjective, hess: Array, in_sample: Array, squares: Array) -> Array:
@@ -139,19 +139,21 @@ def _full(objective: LinearObjective, theta: Array, metric: Array | None, l1: bo
     else:
         first = yield from objective.evaluate(theta)
     assert metric is not None
-    return (yield from _correct(objective, lbfgs_state(objective, theta, first, tol, metric), tol, max_iter))
+    return (yield from correct(objective, lbfgs_state(objective, theta, first, tol, metric), tol, max_iter))
 
 
-def _correct(objective: LinearObjective, state: LBFGSState | NewtonState, tol: float, max_iter: int) -> Asks:
-    """Gradient sweeps with the sample's Hessian; exact Hessians where those have not been enough.
+def correct(
+    objective: LinearObjective, state: LBFGSState | NewtonState, tol: float, max_iter: int, patience: int = PATIENCE
+) -> Asks:
+    """Gradient sweeps with the sample's Hessian; exact Hessians where ``patience`` of those have not been enough.
 
     A sample misses what is rare (a category with few rows), and L-BFGS then finds that curvature one pair a sweep. Up
     to `EXACT_LIMIT` parameters a Hessian costs about as much as decoding the block it is computed on.
     """
     exact = objective.size <= EXACT_LIMIT
     if isinstance(state, LBFGSState):
-        patience = min(max_iter, PATIENCE) if exact else max_iter
-        state = yield from lbfgs(objective, state=state, tol=tol, max_iter=patience)
+        steps = min(max_iter, patience) if exact else max_iter
+        state = yield from lbfgs(objective, state=state, tol=tol, max_iter=steps)
         assert isinstance(state, LBFGSState)
         if state.converged or not exact or state.n_iter >= max_iter:
             return state
