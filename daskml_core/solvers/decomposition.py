@@ -5,6 +5,9 @@ violating variables is solved so, the gradient of all others follows from its ro
 and so on until no pair violates. A step then costs two passes over a working set that lies in the first caches, not over
 all variables. Rows of the kernel matrix are kept in a cache, the least recently used make room.
 
+As the violation falls, fewer variables can still move: the others are left out of the rounds, and brought up to date when
+a stage ends (shrinking, in stages).
+
 Source: Joachims 1999 (decomposition); Wen et al. 2018, ThunderSVM (half of the working set stays).
 """
 
@@ -29,6 +32,13 @@ LOCAL = 0.1
 """Part of the violation that a working set is solved to."""
 
 
+STAGE = 0.1
+"""Part of the violation that a stage removes, before the core is chosen anew."""
+
+CORE, SLOW = 0.7, 0.9
+"""A core larger than this part is no relief; a stage that leaves more than this part of the violation was in vain."""
+
+
 @dataclass(eq=False)
 class Problem:
     """One problem in memory: the rows, and variables that belong to them (two a row in a regression).
@@ -50,14 +60,16 @@ class Problem:
     hi: Array
     beta: Array
     memory: Array
-    F: Array = field(init=False)
+    F: Array = field(default_factory=lambda: np.empty(0))
+    """The gradient where it is known already; empty is computed."""
     cache: RowCache | None = None
     matrix: Array | None = None
     steps: int = 0
     violation: float = float("inf")
 
     def __post_init__(self) -> None:
-        self.refresh()
+        if len(self.F) != len(self.c):
+            self.refresh()
 
     def forget(self) -> None:
         """Give the memory for kernel values back; solving again computes them once more."""
@@ -100,8 +112,54 @@ class Problem:
         """Move beta and F until no pair violates by ``tol``, or ``max_steps`` more steps were taken."""
         if len(self.row) <= WHOLE:
             self._solve_whole(tol, max_steps)
+            return
+        stop = self.steps + max_steps
+        self._measure()
+        while self.violation >= tol and self.steps < stop:
+            before, steps = self.violation, self.steps
+            goal = max(tol, STAGE * before)
+            core = self._core()
+            if len(core) > CORE * len(self.row):
+                self._solve_by_working_sets(goal, stop - self.steps)
+            else:
+                self._solve_core(core, goal, stop - self.steps)
+            self._measure()
+            if self.violation > SLOW * before:  # what was left out matters after all
+                self._solve_by_working_sets(tol, stop - self.steps)
+                self._measure()
+            if self.steps == steps:  # rounding: no pair gains anything
+                break
+
+    def _measure(self) -> None:
+        top, bottom = self.extremes()
+        self.violation = top - bottom
+
+    def _core(self) -> Array:
+        """Variables that are free, or within the violation's reach of moving: at the end a small part of the active ones."""
+        top, bottom = self.extremes()
+        reach = max(top - bottom, 0.0)
+        up, low = self.beta < self.hi, self.beta > self.lo
+        grows, shrinks = up & ((bottom - reach) < self.F), low & ((top + reach) > self.F)
+        return np.flatnonzero(grows | shrinks)
+
+    def _solve_core(self, core: Array, tol: float, max_steps: int) -> None:
+        """Move the core alone to ``tol``, then bring the gradient of all others up to date in one product."""
+        self.forget()  # the core's rows of the kernel matrix get the memory
+        rows = np.unique(self.row[core])
+        row = np.searchsorted(rows, self.row[core])
+        c, lo, hi, beta = (part[core] for part in (self.c, self.lo, self.hi, self.beta))
+        inner = Problem(self.kernel, self.X[rows], row, c, lo, hi, beta, self.memory, self.F[core])
+        if len(core) <= WHOLE:
+            inner._solve_whole(tol, max_steps)
         else:
-            self._solve_by_working_sets(tol, max_steps)
+            inner._solve_by_working_sets(tol, max_steps)
+        change = np.bincount(row, weights=inner.beta - self.beta[core], minlength=len(rows))
+        moved = np.flatnonzero(change)
+        f = np.zeros((len(self.X), 1))
+        products(self.kernel, self.X, prepare(self.kernel, self.X[rows[moved]]), change[moved, None], f)
+        self.F -= f[self.row, 0]
+        self.beta[core] = inner.beta
+        self.steps += inner.steps
 
     def _solve_whole(self, tol: float, max_steps: int) -> None:
         # libsvm's order: what may grow first. Where a kernel is not positive there are many stationary points, and the
