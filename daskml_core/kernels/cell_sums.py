@@ -116,10 +116,18 @@ def _by_cell(block: Block, params: CellParams) -> list[Block | None]:
 
 def cell_squares(block: Block, params: CellParams) -> Array:
     """Weighted sums of squares of the features over every cell (n_cells, d)."""
-    squares = np.zeros((params.n_cells, block.X.shape[1]))
-    for cell, part in enumerate(_by_cell(block._replace(y=None), params)):
-        if part is not None:
-            squares[cell] = second_moments(part._replace(X=np.ascontiguousarray(part.X)), None).squares
+    d = block.X.shape[1]
+    squares = np.zeros((params.n_cells, d))
+    cells = params.cell_of(block.start, block.n_rows)
+    step = tile_rows(d, block.X.dtype.itemsize)
+    for lo in range(0, block.n_rows, step):
+        rows = slice(lo, lo + step)
+        order, runs = sort_by_cell(cells[rows])
+        x = block.X[rows][order]
+        s = None if block.weight is None else block.weight[rows][order]
+        for cell, run in runs:
+            part = Block(x[run], None, None if s is None else s[run], block.number, block.start)
+            squares[cell] += second_moments(part, None).squares
     return squares
 
 
@@ -178,7 +186,11 @@ def _copies(n_rows: int, n_features: int, params: Any) -> int:
     return 8 * n_rows * (n_features + 3) + 4 * 8 * (n_features + 1) * min(n_rows, max(4 * n_features, 8192))
 
 
-CELL_SQUARES = Kernel(cell_squares, "second-moments-by-cell", _copies, lambda d, p: 8 * d * p.n_cells)
+def _tile(n_rows: int, n_features: int, params: Any) -> int:
+    return 8 * min(n_rows, tile_rows(n_features, 4)) * (n_features + 3) + 8 * n_rows
+
+
+CELL_SQUARES = Kernel(cell_squares, "second-moments-by-cell", _tile, lambda d, p: 8 * d * p.n_cells)
 CELL_MOMENTS = Kernel(cell_moments, "moments-by-cell", _copies, lambda d, p: 8 * 4 * d * p.n_cells)
 CELL_GRAMS = Kernel(cell_grams, "gram-matrix-by-cell", _copies, lambda d, p: 8 * (d + 2) ** 2 * p.n_cells)
 SPLIT_FACTORS = Kernel(split_factors, "tall-skinny-qr-by-split", _copies, lambda d, p: 8 * (d + 2) ** 2 * len(p.train))
