@@ -26,7 +26,7 @@ WHOLE = 2048
 
 WORKING, LARGEST_WORKING = 1024, 4096
 """Variables of a working set, half of them new in each round; twice the free variables of the last round, where those are
-more: fewer than are free, and rounds undo each other (40 s where this took 12)."""
+more: fewer than are free, and rounds undo each other."""
 
 LOCAL = 0.1
 """Part of the violation that a working set is solved to."""

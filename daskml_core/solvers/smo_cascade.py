@@ -4,8 +4,8 @@ The active rows are solved to optimality by SMO; all others have ``beta = 0``, s
 the whole problem whose dual objective is known. A sweep computes the gradient of every row. It gives the primal, hence
 the duality gap: how far the objective is from its optimum at most. Rows that violate join the active set, which is solved
 again from where it stood. The first active set is a sample drawn over all blocks: its solution finds most of the rows
-that matter in one sweep, whatever order the data has. SMO on every block, the first step of a cascade, was slower:
-each block finds as many support vectors as the sample does, and their union is mostly rows that no solution needs.
+that matter in one sweep, whatever order the data has. It stands in for SMO on every block, the first step of a cascade;
+the two have not been measured against each other.
 
 All one-against-one pairs are answered by the same sweeps. Where ``K coef`` of every row fits into memory it is kept,
 and the next sweep only computes what changed: bounded support vectors, most of them in noisy data, are gone over once.
@@ -46,7 +46,7 @@ FIRST_ROWS = 512, 2048
 """Of more rows a quarter is, between these bounds."""
 
 MAX_ROUNDS = 200
-"""Sweeps after which a fit gives up; fits that converge took less than 12."""
+"""Sweeps after which a fit gives up."""
 
 TIGHTEST = 1e-8
 """Smallest part of ``tol`` that the active set is solved to where only the gap is missing."""
