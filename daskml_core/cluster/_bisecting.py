@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
+from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights
@@ -262,7 +263,8 @@ class BisectingKMeans(CentroidModel):
 
     def plan(self, X: Any, y: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:
         """What a fit will do: blocks, spans, bytes a sweep, residency and peak memory; nothing is read."""
-        blocks = load_features(self, X, sample_weight, feature_dim)
-        self._check_params(blocks)
+        model = clone(self)  # a plan leaves no trace
+        blocks = load_features(model, X, sample_weight, feature_dim)
+        model._check_params(blocks)
         sweeps = "1 for a sample, then one an iteration of all bisections that can go on side by side"
-        return self._plan(blocks, self._kernels(blocks), sweeps)
+        return model._plan(blocks, model._kernels(blocks), sweeps)
