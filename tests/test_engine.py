@@ -147,26 +147,26 @@ def test_several_kernels_share_one_read():
     assert len(reads) == 10
 
 
-def test_tasks_of_a_sweep_do_not_grow_with_blocks_on_a_cluster():
+def test_a_resident_sweep_is_two_tasks_a_thread_for_any_number_of_blocks_and_moves_no_data():
+    def tasks_run(dask_scheduler):
+        return {key for key, _, finish, *_ in dask_scheduler.transition_log if finish == "memory" and "count" in str(key)}
+
+    def copies(dask_scheduler):
+        return [len(task.who_has) for key, task in dask_scheduler.tasks.items() if "load" in str(key)]
+
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
         Client(cluster) as client,
     ):
         assert len(client.scheduler_info(n_workers=-1)["workers"]) == 2
-        counts = {}
-        for n_blocks in (40, 400):
-            X = da.ones((n_blocks * 5, 3), chunks=(5, 3))
-            engine = Engine(load(X, count_rows=count_rows))
-            engine.sweep(Sweep(COUNT))
-
-            def transitions(dask_scheduler):
-                return len(dask_scheduler.transition_log)
-
-            engine.sweep(Sweep(COUNT))
-            assert engine.n_spans <= 16
-            counts[n_blocks] = engine.n_spans
-            assert client.run_on_scheduler(transitions) > 0
-        assert max(counts.values()) <= 16
+        for n_blocks in (40, 400, 401, 4000):
+            engine = Engine(load(da.ones((n_blocks * 5, 3), chunks=(5, 3)), count_rows=count_rows))
+            assert engine.sweep(Sweep(COUNT)) == (n_blocks * 5,)
+            before = client.run_on_scheduler(tasks_run)
+            assert engine.sweep(Sweep(COUNT)) == (n_blocks * 5,)
+            assert len(client.run_on_scheduler(tasks_run) - before) == 4
+            assert client.run_on_scheduler(copies) == [1] * engine.n_spans
+            del engine
 
 
 def test_task_names_tell_what_they_do():

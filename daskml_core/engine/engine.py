@@ -218,7 +218,8 @@ class Engine:
         handles = [span.handle for span in self._spans]
         values: list[dict[Any, Any]] = [{} if span.resident else span.values for span in self._spans]
         checks = [first and not span.resident for span in self._spans]
-        answer = self.executor.sweep(name, requests, handles, values, checks, int(setting("fan-in")))
+        resident = all(span.resident for span in self._spans)
+        answer = self.executor.sweep(name, requests, handles, values, checks, int(setting("fan-in")), resident)
         self._checked = True
         if isinstance(self.executor, Threads):
             Threads.warm |= {sweep.kernel.task_name(sweep.params) for sweep in sweeps}

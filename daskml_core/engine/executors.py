@@ -55,8 +55,9 @@ class Executor(Protocol):
         values: Sequence[Mapping[Any, Any]],
         checks: Sequence[bool],
         fan_in: int,
+        resident: bool,
     ) -> tasks.Answer:
-        """The combined answer of all spans."""
+        """The combined answer of all spans; ``resident`` says that all of them are in memory."""
         ...
 
     def remove(self, directory: str) -> None:
@@ -158,7 +159,9 @@ class Threads:
     def stream(self, spans: Any) -> list[Any]:
         return list(spans)
 
-    def sweep(self, name: str, requests: Any, spans: Any, values: Any, checks: Any, fan_in: int) -> tasks.Answer:
+    def sweep(
+        self, name: str, requests: Any, spans: Any, values: Any, checks: Any, fan_in: int, resident: bool
+    ) -> tasks.Answer:
         calls = [
             functools.partial(tasks.run_span, requests, span, value, check)
             for span, value, check in zip(spans, values, checks, strict=True)
@@ -176,6 +179,11 @@ class Threads:
             return step
 
         return self._run(name, [functools.partial(run_chain, carry, steps) for carry, steps in chains])
+
+
+def _contiguous(n: int, parts: int) -> list[range]:
+    """``range(n)`` cut into neighbouring parts of equal size, give or take one; those of 2 x parts lie within them."""
+    return [range(i * n // parts, (i + 1) * n // parts) for i in range(parts)]
 
 
 class Workers:
@@ -215,7 +223,8 @@ class Workers:
     def _owners(self, n_spans: int) -> list[str]:
         """Neighbouring spans on one worker, in proportion to its threads."""
         slots = [address for address, threads in self.workers.items() for _ in range(threads)]
-        return [slots[i * len(slots) // n_spans] for i in range(n_spans)]
+        shares = _contiguous(n_spans, len(slots))
+        return [address for address, share in zip(slots, shares, strict=True) for _ in share]
 
     def place(self, name: str, spans: Any, values: Any, check: bool) -> list[Any]:
         owners = self._owners(len(spans))
@@ -240,9 +249,20 @@ class Workers:
         # One task that returns the parameters, not `scatter`: it can be computed again when its holder dies.
         return self.client.submit(tasks.identity, value, key=self._keys(f"{name}-params", 1)[0], pure=False)
 
-    def sweep(self, name: str, requests: Any, spans: Any, values: Any, checks: Any, fan_in: int) -> tasks.Answer:
+    def sweep(
+        self, name: str, requests: Any, spans: Any, values: Any, checks: Any, fan_in: int, resident: bool
+    ) -> tasks.Answer:
         shared = self._shared(name, requests)
         n = len(spans)
+        if resident and shared is requests and n <= fan_in:
+            # Each Dask task costs about a millisecond, as much as a gradient over a million numbers. Half a thread's
+            # spans in one task are few enough tasks, and small enough for another thread to help.
+            shares = _contiguous(n, min(n, 2 * self.total_threads))
+            groups = [[spans[i] for i in share] for share in shares]
+            keys = self._keys(name, len(groups))
+            grouped = self.client.map(tasks.run_spans, [requests] * len(groups), groups, key=keys, pure=False)
+            answers = [answer for group in self.client.gather(grouped) for answer in group]
+            return tasks.merge_answers(requests.combines, *answers)
         answers = self.client.map(
             tasks.run_span, [shared] * n, spans, values, checks, key=self._keys(name, n), pure=False
         )

@@ -32,16 +32,16 @@ def reduce_tree(partials: Iterable[Any], combine: Combine) -> Any:
     >>> reduce_tree("abcde", lambda a, b: f"({a}{b})")
     '(((ab)(cd))e)'
     """
-    stack: list[tuple[int, Any]] = []
-    for partial in partials:
-        level = 0
-        while stack and stack[-1][0] == level:
-            partial = combine(stack.pop()[1], partial)
-            level += 1
-        stack.append((level, partial))
+    # A binary counter: the trailing zeros of the number of leaves so far are the subtrees that are now complete.
+    stack: list[Any] = []
+    for n, partial in enumerate(partials, 1):
+        while not n & 1:
+            partial = combine(stack.pop(), partial)
+            n >>= 1
+        stack.append(partial)
     if not stack:
         raise ValueError("a reduction needs at least one block")
-    answer = stack.pop()[1]
+    answer = stack.pop()
     while stack:
-        answer = combine(stack.pop()[1], answer)
+        answer = combine(stack.pop(), answer)
     return answer
