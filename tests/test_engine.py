@@ -149,7 +149,9 @@ def test_several_kernels_share_one_read():
 
 def test_a_resident_sweep_is_two_tasks_a_thread_for_any_number_of_blocks_and_moves_no_data():
     def tasks_run(dask_scheduler):
-        return {key for key, _, finish, *_ in dask_scheduler.transition_log if finish == "memory" and "count" in str(key)}
+        return {
+            key for key, _, finish, *_ in dask_scheduler.transition_log if finish == "memory" and "count" in str(key)
+        }
 
     def copies(dask_scheduler):
         return [len(task.who_has) for key, task in dask_scheduler.tasks.items() if "load" in str(key)]

@@ -1,9 +1,8 @@
 """Lloyd's assignment: the nearest centre of each row, and what the centres need of the rows, in one read of a block.
 
-Distances come from one matrix product a tile, ``|c|^2 - 2 c x`` into a table of (k, rows of the tile), whose running
-minimum is taken along the rows, so that the loop runs in vector registers. The distance to the chosen centre alone is
-then computed as a difference, where nothing cancels: the inertia is the true sum of squares. Bounds that spare distances
-(Hamerly 2010) cost more than the products they save at these widths.
+The nearest centre is found by `daskml_core.kernels.nearest`. The inertia is the true sum of squares: of the clusters' sums
+and the rows' squared lengths, in float64, and where clusters are so tight that these would cancel, of differences by row.
+Bounds that spare distances (Hamerly 2010) cost more than the products they save at these widths.
 
 Conventions
 -----------
@@ -22,10 +21,15 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
+from daskml_core.kernels.nearest import nearest_rows, pack_centers, panel_rows, room_for
 from daskml_core.sweep import Array, Block, Kernel, Sweep
 
 FAR_ROWS = 256
 """Most rows that a sweep brings along to fill empty clusters with."""
+
+
+CANCELS = 1e-3
+"""Part of the rows' squared lengths below which the inertia is taken from differences."""
 
 
 class LloydParams(NamedTuple):
@@ -84,28 +88,6 @@ def prepare_rows(x: Any, shift: Any, cosine: bool, out: Any) -> int:  # pragma: 
     return -1
 
 
-@numba.njit(cache=True, nogil=True)
-def _nearest(x: Any, C: Any, minus_2C: Any, norms: Any, table: Any, best: Any, label: Any) -> None:  # pragma: no cover
-    """Label of each row of a tile, and in ``best`` its squared distance less ``|x|^2``."""
-    n = x.shape[0]
-    k = C.shape[0]
-    P = table[: k * n].reshape(k, n)
-    np.dot(minus_2C, x.T, P)
-    first = P[0]
-    c = norms[0]
-    for i in range(n):
-        best[i] = first[i] + c
-        label[i] = 0
-    for j in range(1, k):
-        p = P[j]
-        c = norms[j]
-        for i in range(n):
-            v = p[i] + c
-            closer = v < best[i]
-            best[i] = v if closer else best[i]
-            label[i] = j if closer else label[i]
-
-
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _squared_distance(x: Any, c: Any) -> float:  # pragma: no cover - compiled
     total = x[0] * 0
@@ -137,31 +119,25 @@ def _sum_rows(x: Any, label: Any, s: Any, sums: Any) -> None:  # pragma: no cove
                 total[f] += v[f]
 
 
-# Three short loops, not one: in one the distance, the sums and the list of far rows wait for each other, at twice the time.
 @numba.njit(cache=True, nogil=True)
-def _accumulate(
-    squared: Any,
-    label: Any,
-    s: Any,
-    start: int,
-    weight: Any,
-    rows: Any,
-    far_distance: Any,
-    far_row: Any,
-    far_label: Any,
-) -> float:  # pragma: no cover - compiled
-    """Count a tile's rows; keeps the far rows sorted. Returns the tile's part of the inertia."""
-    m = len(far_distance)
-    weighted = len(s) > 0
-    inertia = 0.0
-    for i in range(len(squared)):
-        q = float(squared[i])
-        w = s[i] if weighted else 1.0
+def _count_rows(label: Any, s: Any, weight: Any, rows: Any) -> None:  # pragma: no cover - compiled
+    for i in range(len(label)):
         rows[label[i]] += 1
-        if weighted:
-            weight[label[i]] += w
-        inertia += w * q
-        if m > 0 and q > far_distance[m - 1] and w > 0.0:
+    for i in range(len(s)):
+        weight[label[i]] += s[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def _keep_farthest(
+    squared: Any, label: Any, s: Any, start: int, far_distance: Any, far_row: Any, far_label: Any
+) -> None:  # pragma: no cover - compiled
+    """Keep the farthest rows, farthest first."""
+    m = len(far_distance)
+    if m == 0:
+        return
+    for i in range(len(squared)):
+        q = squared[i]
+        if q > far_distance[m - 1] and (len(s) == 0 or s[i] > 0.0):
             place = m - 1
             while place > 0 and far_distance[place - 1] < q:
                 far_distance[place] = far_distance[place - 1]
@@ -171,59 +147,115 @@ def _accumulate(
             far_distance[place] = q
             far_row[place] = start + i
             far_label[place] = label[i]
-    return inertia
+
+
+@numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
+def _total(values: Any, s: Any) -> float:  # pragma: no cover - compiled
+    """Weighted sum."""
+    total = 0.0
+    if len(s) > 0:
+        for i in range(len(values)):
+            total += s[i] * values[i]
+    else:
+        for i in range(len(values)):
+            total += values[i]
+    return total
 
 
 @numba.njit(cache=True, nogil=True)
-def _lloyd(
-    X: Any, s: Any, C: Any, shift: Any, cosine: bool, tile: int, sums: Any, weight: Any, rows: Any,
-    far_distance: Any, far_row: Any, far_label: Any, labels: Any, squared: Any
-) -> Any:  # fmt: skip  # pragma: no cover - compiled
-    """One model over one block: fills the sums, or labels and squared distances where there is room for them.
-
-    Returns (inertia, first row without a direction or -1).
-    """
+def _assign(
+    X: Any, C: Any, shift: Any, cosine: bool, tile: int, panel_size: int, label: Any, squared: Any
+) -> int:  # pragma: no cover - compiled
+    """Labels of a block's rows, and squared distances where there is room; -1, or the first row without a direction."""
     n, d = X.shape
-    k = C.shape[0]
-    minus_2C = C * C.dtype.type(-2)
-    norms = np.zeros(k, dtype=X.dtype)
-    for j in range(k):
-        for f in range(d):
-            norms[j] += C[j, f] * C[j, f]
-    table = np.empty(k * tile, dtype=X.dtype)
-    best = np.empty(tile, dtype=X.dtype)
-    label = np.empty(tile, dtype=np.int32)
+    packed, lengths = pack_centers(C)
+    found = room_for(tile, panel_size, C, False)
     prepared = np.empty((tile if cosine or len(shift) > 0 else 0, d), dtype=X.dtype)
-    inertia = 0.0
     for lo in range(0, n, tile):
         size = min(tile, n - lo)
         x = X[lo : lo + size]
         if len(prepared) > 0:
             bad = prepare_rows(x, shift, cosine, prepared)
             if bad >= 0:
-                return inertia, lo + bad
+                return lo + bad
             x = prepared[:size]
-        _nearest(x, C, minus_2C, norms, table, best, label)
-        if len(labels) > 0:
-            labels[lo : lo + size] = label[:size]
-        if len(labels) == 0 or len(squared) > 0:
-            _distances(x, label, C, best)
+        nearest_rows(x, packed, lengths, found, label[lo:])
         if len(squared) > 0:
-            squared[lo : lo + size] = best[:size]
-        if len(labels) == 0:
-            weights = s[lo : lo + size] if len(s) > 0 else s
-            _sum_rows(x, label, weights, sums)
-            inertia += _accumulate(best[:size], label, weights, lo, weight, rows, far_distance, far_row, far_label)
-    if len(s) == 0 and len(labels) == 0:
-        for j in range(k):
+            _distances(x, label[lo:], C, squared[lo : lo + size])
+    return -1
+
+
+@numba.njit(cache=True, nogil=True)
+def _lloyd(
+    X: Any, s: Any, C: Any, shift: Any, cosine: bool, tile: int, panel_size: int, label: Any, sums: Any, weight: Any,
+    rows: Any, far_distance: Any, far_row: Any, far_label: Any
+) -> Any:  # fmt: skip  # pragma: no cover - compiled
+    """One model over one block: fills the labels, the sums and the far rows.
+
+    Returns (inertia, first row without a direction or -1).
+    """
+    n, d = X.shape
+    packed, lengths = pack_centers(C)
+    found = room_for(tile, panel_size, C, False)
+    squared = np.empty(tile)
+    prepared = np.empty((tile if cosine or len(shift) > 0 else 0, d), dtype=X.dtype)
+    of_rows, rough = 0.0, 0.0
+    for lo in range(0, n, tile):
+        size = min(tile, n - lo)
+        x = X[lo : lo + size]
+        if len(prepared) > 0:
+            bad = prepare_rows(x, shift, cosine, prepared)
+            if bad >= 0:
+                return 0.0, lo + bad
+            x = prepared[:size]
+        nearest_rows(x, packed, lengths, found, label[lo:])
+        weights = s[lo : lo + size] if len(s) > 0 else s
+        labels = label[lo : lo + size]
+        _sum_rows(x, labels, weights, sums)
+        _count_rows(labels, weights, weight, rows)
+        for i in range(size):
+            squared[i] = found.norms[i] + found.best[i]
+        of_rows += _total(found.norms[:size], weights)
+        rough += _total(squared[:size], weights)
+        _keep_farthest(squared[:size], labels, weights, lo, far_distance, far_row, far_label)
+    if len(s) == 0:
+        for j in range(len(rows)):
             weight[j] = rows[j]
+    if rough > CANCELS * of_rows:
+        inertia = of_rows
+        for j in range(C.shape[0]):
+            part = 0.0
+            for f in range(d):
+                c = float(C[j, f])
+                part += c * (weight[j] * c - 2.0 * sums[j, f])
+            inertia += part
+        return inertia, -1
+    inertia = 0.0
+    far_distance[:] = -np.inf
+    near = np.empty(tile, dtype=X.dtype)
+    for lo in range(0, n, tile):
+        size = min(tile, n - lo)
+        x = X[lo : lo + size]
+        if len(prepared) > 0:
+            prepare_rows(x, shift, cosine, prepared)
+            x = prepared[:size]
+        weights = s[lo : lo + size] if len(s) > 0 else s
+        labels = label[lo : lo + size]
+        _distances(x, labels, C, near)
+        inertia += _total(near[:size], weights)
+        _keep_farthest(near[:size], labels, weights, lo, far_distance, far_row, far_label)
     return inertia, -1
 
 
-def tile_of(k: int, d: int, itemsize: int) -> int:
-    """Rows of a tile: table and rows together stay within a MiB of cache."""
-    rows = (1 << 20) // max(1, (k + d) * itemsize)
-    return int(min(1024, max(128, rows // 64 * 64)))
+def tile_of(d: int, itemsize: int) -> int:
+    """Rows of a tile: they are read several times, from a quarter of a MiB of cache."""
+    return int(min(1024, max(128, (1 << 18) // max(1, d * itemsize) // 64 * 64)))
+
+
+def labels_for(n_rows: int, dtype: Any) -> Array:
+    """Room (rows filled up to whole panels,) for labels."""
+    size = panel_rows(dtype)
+    return np.empty(-(-n_rows // size) * size, dtype=np.int32)
 
 
 def refuse_zero(block: Block, bad: int) -> None:
@@ -248,18 +280,14 @@ def relative_centers(C: Array, params: LloydParams, dtype: Any) -> tuple[Array, 
 def assign(block: Block, C: Array, params: LloydParams, *, distances: bool = False) -> tuple[Array, Array]:
     """Labels (rows,) int32 of one model, and squared distances (rows,) where they are asked for."""
     X = block.X
-    labels = np.empty(len(X), dtype=np.int32)
+    labels = labels_for(len(X), X.dtype)
     squared = np.empty(len(X) if distances else 0, dtype=X.dtype)
     if len(X):
         relative, shift = relative_centers(C, params, X.dtype)
-        k, d = relative.shape
-        empty = np.zeros(0)
-        _, bad = _lloyd(
-            X, empty, relative, shift, params.cosine, tile_of(k, d, X.itemsize), np.zeros((0, 0)), empty, _NONE, empty,
-            _NONE, _NONE, labels, squared,
-        )  # fmt: skip
+        tile = tile_of(X.shape[1], X.itemsize)
+        bad = _assign(X, relative, shift, params.cosine, tile, panel_rows(X.dtype), labels, squared)
         refuse_zero(block, bad)
-    return labels, squared
+    return labels[: len(X)], squared
 
 
 def lloyd_block(block: Block, params: LloydParams) -> tuple[Assignment, ...]:
@@ -272,29 +300,32 @@ def _one_model(block: Block, C: Array, params: LloydParams) -> Assignment:
     relative, shift = relative_centers(C, params, X.dtype)
     k, d = relative.shape
     sums, weight, rows = np.zeros((k, d)), np.zeros(k), np.zeros(k, dtype=np.int64)
-    # Below zero, so that rows on their centre are kept too while there is room.
-    far_distance, far_row = np.full(params.far, -1.0), np.zeros(params.far, dtype=np.int64)
-    far_label = np.zeros(params.far, dtype=np.int64)
+    distance, row = np.full(params.far, -np.inf), np.zeros(params.far, dtype=np.int64)
+    label = np.zeros(params.far, dtype=np.int64)
     inertia, bad = _lloyd(
-        X, s, relative, shift, params.cosine, tile_of(k, d, X.itemsize), sums, weight, rows, far_distance, far_row,
-        far_label, _NONE, np.zeros(0, dtype=X.dtype),
+        X, s, relative, shift, params.cosine, tile_of(d, X.itemsize), panel_rows(X.dtype), labels_for(len(X), X.dtype),
+        sums, weight, rows, distance, row, label,
     )  # fmt: skip
     refuse_zero(block, bad)
     if len(shift):
         sums += weight[:, None] * shift.astype(np.float64)
-    kept = far_distance > 0
-    index = far_row[kept]
-    far = X[index].astype(np.float64)
-    if params.cosine:
-        far /= np.linalg.norm(far, axis=1, keepdims=True)
-    weights = np.ones(len(index)) if block.weight is None else block.weight[index]
+    found = distance > -np.inf
     return Assignment(
-        sums,
-        weight,
-        rows,
-        float(inertia),
-        FarRows(far_distance[kept], block.start + index, far_label[kept], weights, far),
+        sums, weight, rows, float(inertia), _far(block, row[found], label[found], relative, shift, params)
     )
+
+
+def _far(block: Block, row: Array, label: Array, C: Array, shift: Array, params: LloydParams) -> FarRows:
+    """The rows that were found to be far, with their distances by difference; rows on their centre are not far."""
+    X = block.X[row].astype(np.float64)
+    if params.cosine:
+        X /= np.linalg.norm(X, axis=1, keepdims=True)
+    offset = X - C[label] - (shift if len(shift) else 0.0)
+    distance = np.einsum("ij,ij->i", offset, offset)
+    order = np.lexsort([row, -distance])
+    order = order[distance[order] > 0]
+    weight = np.ones(len(row)) if block.weight is None else block.weight[row]
+    return FarRows(distance[order], block.start + row[order], label[order], weight[order], X[order])
 
 
 def _merge_far(a: FarRows, b: FarRows, keep: int) -> FarRows:
@@ -342,8 +373,8 @@ def _stack_key(params: LloydParams) -> Any:
 
 def lloyd_workspace(n_rows: int, n_features: int, params: LloydParams) -> int:
     widest = max((len(C) for C in params.centers), default=1)
-    tile = tile_of(widest, n_features, 4)
-    return 8 * (tile * (widest + n_features + 3) + 2 * widest * n_features)
+    tile = tile_of(n_features, 4)
+    return 4 * n_rows + 8 * (tile * (n_features + 5) + n_features * panel_rows(np.float32) + 3 * widest * n_features)
 
 
 def _lloyd_partial(n_features: int, params: LloydParams) -> int:
@@ -378,7 +409,7 @@ def center_distances(block: Block, params: LloydParams) -> Array:
     C, shift = relative_centers(params.centers[0], params, np.float64)
     k, d = C.shape
     out = np.empty((len(X), k), dtype=X.dtype)
-    tile = tile_of(k, d, 8)
+    tile = tile_of(d, 8)
     for lo in range(0, len(X), tile):
         x = X[lo : lo + tile].astype(np.float64)
         if params.cosine:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from daskml_core.kernels.kmeans import LloydParams, assign, tile_of
+from daskml_core.kernels.kmeans import LloydParams, assign, labels_for, prepare_rows, tile_of
+from daskml_core.kernels.nearest import nearest_rows, pack_centers, panel_rows, room_for
 from daskml_core.sweep import Array, Block, Kernel, Sweep
 
 
@@ -49,39 +50,32 @@ def _to_rows(X: Array, norms: Array, rows: Array) -> Array:
     return np.asarray(out)
 
 
-@numba.njit(cache=True, nogil=True)
-def _two_smallest(P: Any, norms: Any, label: Any, first: Any, second: Any) -> None:  # pragma: no cover - compiled
-    k, n = P.shape
-    for i in range(n):
-        first[i] = np.inf
-        second[i] = np.inf
-        label[i] = 0
-    for j in range(k):
-        p = P[j]
-        for i in range(n):
-            v = p[i] + norms[j]
-            closer = v < first[i]
-            second[i] = first[i] if closer else min(second[i], v)
-            first[i] = v if closer else first[i]
-            label[i] = j if closer else label[i]
-
-
 def two_nearest(X: Array, C: Array) -> tuple[Array, Array, Array]:
     """Nearest centre of each row, and the squared distances (rows,) to it and to the second nearest, in float64."""
     n, d = X.shape
-    label, first, second = np.empty(n, dtype=np.int64), np.empty(n), np.empty(n)
+    label = labels_for(n, X.dtype)
+    first, second = np.empty(n), np.empty(n)
     origin = C.mean(axis=0, dtype=np.float64)
-    centered = C.astype(np.float64) - origin
-    norms = np.einsum("ij,ij->i", centered, centered)
-    tile = tile_of(len(C), d, 8)
+    centers = np.require(C.astype(np.float64) - origin, dtype=X.dtype, requirements=["C", "A"])
+    _two_nearest(X, centers, origin.astype(X.dtype), tile_of(d, X.itemsize), panel_rows(X.dtype), label, first, second)
+    return label[:n], first, second
+
+
+@numba.njit(cache=True, nogil=True)
+def _two_nearest(
+    X: Any, C: Any, origin: Any, tile: int, panel_size: int, label: Any, first: Any, second: Any
+) -> None:  # pragma: no cover - compiled
+    n, d = X.shape
+    packed, lengths = pack_centers(C)
+    found = room_for(tile, panel_size, C, True)
+    x = np.empty((tile, d), dtype=X.dtype)
     for lo in range(0, n, tile):
-        at = slice(lo, min(lo + tile, n))
-        x = X[at].astype(np.float64) - origin
-        _two_smallest(-2 * centered @ x.T, norms, label[at], first[at], second[at])
-        square = np.einsum("ij,ij->i", x, x)
-        first[at] += square
-        second[at] += square
-    return label, np.maximum(first, 0, out=first), np.maximum(second, 0, out=second)
+        size = min(tile, n - lo)
+        prepare_rows(X[lo : lo + size], origin, False, x)
+        nearest_rows(x[:size], packed, lengths, found, label[lo:])
+        for i in range(size):
+            first[lo + i] = max(found.norms[i] + found.best[i], 0.0)
+            second[lo + i] = max(found.norms[i] + found.second[i], 0.0)
 
 
 class DrawParams(NamedTuple):

@@ -21,6 +21,7 @@ from daskml_core.kernels.kmeans import (
     relative_centers,
     tile_of,
 )
+from daskml_core.kernels.nearest import nearest_rows, pack_centers, panel_rows, room_for
 from daskml_core.sweep import Array, Block, Kernel
 
 
@@ -32,18 +33,14 @@ class Silhouettes(NamedTuple):
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _silhouette(X: Any, s: Any, C: Any, shift: Any, cosine: bool, tile: int) -> Any:  # pragma: no cover - compiled
+def _silhouette(
+    X: Any, s: Any, C: Any, shift: Any, cosine: bool, tile: int, panel_size: int
+) -> Any:  # pragma: no cover - compiled
     """Weighted sum of one model's silhouettes, and the first row without a direction or -1."""
     n, d = X.shape
-    k = C.shape[0]
-    minus_2C = C * C.dtype.type(-2)
-    norms = np.zeros(k, dtype=X.dtype)
-    for j in range(k):
-        for f in range(d):
-            norms[j] += C[j, f] * C[j, f]
-    table = np.empty(k * tile, dtype=X.dtype)
-    best = np.empty(tile, dtype=X.dtype)
-    second = np.empty(tile, dtype=X.dtype)
+    packed, lengths = pack_centers(C)
+    found = room_for(tile, panel_size, C, True)
+    label = np.empty(len(found.best), dtype=np.int32)
     prepared = np.empty((tile if cosine or len(shift) > 0 else 0, d), dtype=X.dtype)
     total = 0.0
     for lo in range(0, n, tile):
@@ -54,23 +51,10 @@ def _silhouette(X: Any, s: Any, C: Any, shift: Any, cosine: bool, tile: int) -> 
             if bad >= 0:
                 return total, lo + bad
             x = prepared[:size]
-        P = table[: k * size].reshape(k, size)
-        np.dot(minus_2C, x.T, P)
-        best[:size] = np.inf
-        second[:size] = np.inf
-        for j in range(k):
-            p = P[j]
-            c = norms[j]
-            for i in range(size):
-                v = p[i] + c
-                second[i] = min(second[i], max(best[i], v))
-                best[i] = min(best[i], v)
+        nearest_rows(x, packed, lengths, found, label)
         for i in range(size):
-            square = 0.0
-            for f in range(d):
-                square += float(x[i, f]) * x[i, f]
-            a = max(best[i] + square, 0.0)
-            b = max(second[i] + square, 0.0)
+            a = max(found.norms[i] + found.best[i], 0.0)
+            b = max(found.norms[i] + found.second[i], 0.0)
             if not cosine:
                 a, b = math.sqrt(a), math.sqrt(b)
             w = s[lo + i] if len(s) > 0 else 1.0
@@ -87,8 +71,8 @@ def silhouettes(block: Block, params: LloydParams) -> Silhouettes:
         if len(centers) < 2:
             continue
         C, shift = relative_centers(centers, params, block.X.dtype)
-        tile = tile_of(len(C), C.shape[1], block.X.itemsize)
-        sums[j], bad = _silhouette(block.X, s, C, shift, params.cosine, tile) if block.n_rows else (0.0, -1)
+        sizes = tile_of(C.shape[1], block.X.itemsize), panel_rows(block.X.dtype)
+        sums[j], bad = _silhouette(block.X, s, C, shift, params.cosine, *sizes) if block.n_rows else (0.0, -1)
         refuse_zero(block, bad)
     return Silhouettes(sums, float(block.n_rows if block.weight is None else s.sum()))
 
