@@ -23,10 +23,12 @@ from numba.extending import intrinsic
 GROUP = 4
 """Centres that are worked on together; their number is filled up to a multiple with centres infinitely far away."""
 
-VECTORS = 2
-"""Vectors of rows a panel: with `GROUP` as many accumulators as hide the latency of an addition."""
+HAS_WIDE_VECTORS = bool(binding.get_host_cpu_features().get("avx512f"))
 
-VECTOR_BYTES = 64 if binding.get_host_cpu_features().get("avx512f") else 32
+VECTOR_BYTES = 64 if HAS_WIDE_VECTORS else 32
+
+VECTORS = 4 if HAS_WIDE_VECTORS else 2
+"""Vectors of rows a panel. Times `GROUP` they are the accumulators: half of the registers, more than an addition's delay."""
 
 CACHE_LINE = 64
 
