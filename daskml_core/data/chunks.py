@@ -31,6 +31,17 @@ COUNTABLE = 1_000_000
 """Chunks of a remote store that are counted one by one; zarr's own count takes 0.1-0.2 ms a chunk."""
 
 
+def _product(ranges: Sequence[range]) -> Iterator[Coords]:
+    """All coordinates in order. Lazy, where `itertools.product` would first write out each of a billion numbers."""
+    if not ranges:
+        yield ()
+    elif math.prod(map(len, ranges)) <= COUNTABLE:
+        yield from itertools.product(*ranges)
+    else:
+        for first in ranges[0]:
+            yield from ((first, *others) for others in _product(ranges[1:]))
+
+
 class StoredGrid(NamedTuple):
     """Shape of an array and of its stored objects, and how rows map to them."""
 
@@ -63,7 +74,7 @@ class StoredGrid(NamedTuple):
             lo, stop, _ = part.indices(self.shape[axis])
             size = self.stored[axis]
             ranges[axis] = range(lo // size, -(-stop // size)) if stop > lo else range(0)
-        return itertools.product(*ranges)
+        return _product(ranges)
 
 
 def hull(index: Any) -> Selection | None:
@@ -135,7 +146,9 @@ def present(array: Any, *, follow_links: bool = False) -> Present | None:
     base = directory(array)
     if base is not None:
         return scan(base, str(array.store.root), len(array.shape), label(array), follow_links=follow_links)
-    if type(array.store).__name__ in ("MemoryStore", "ZipStore"):
+    import zarr
+
+    if isinstance(array.store, zarr.storage.MemoryStore | zarr.storage.ZipStore):
         return Present(dict.fromkeys(_listed(array), -1))
     grid = grid_of(array)
     if grid.n > COUNTABLE:
@@ -249,7 +262,7 @@ def missing_in_shards(array: Any, there: Present, selections: Sequence[Selection
             continue  # missing or cut short: said elsewhere
         with open(os.path.join(base, key), "rb") as file:
             file.seek(-(16 * inner.n + 4), os.SEEK_END)
-            index = np.frombuffer(file.read(16 * inner.n), dtype="<u8").reshape(*inner.counts, 2)
+            index: Array = np.frombuffer(file.read(16 * inner.n), dtype="<u8").reshape(*inner.counts, 2)
         # Chunks that lie wholly beyond the array's edge hold no rows and may be missing.
         inside = tuple(part.stop - part.start for part in grid.region(coords))
         edge = tuple(slice(0, -(-n // c)) for n, c in zip(inside, inner.stored, strict=True))

@@ -59,12 +59,14 @@ def _open(store: Any, name: str | None = None) -> Any:
         store = os.fspath(store)
         if not os.path.exists(store):
             raise FileNotFoundError(f"There is no zarr store at {store}.")
-        _refuse_metadata(os.path.join(store, name or ""))
+        described = _refuse_metadata(os.path.join(store, name or ""))
+    else:
+        described = False
     try:
         return zarr.open(store, path=name or "", mode="r")
-    except FileNotFoundError:
-        raise
-    except OSError:
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and described:  # metadata that says neither array nor group
+            raise UntrustedStoreError(f"The metadata of {store} cannot be read: {error}"[:500], str(store)) from error
         raise
     # Whatever zarr, its registry of codecs or its dtypes make of metadata: KeyError, TypeError, ValueError, its own.
     except Exception as error:
@@ -76,8 +78,9 @@ def _open(store: Any, name: str | None = None) -> Any:
         ) from error
 
 
-def _refuse_metadata(path: str) -> None:
-    """Refuse metadata files that are absurdly large or no JSON object, before zarr parses them."""
+def _refuse_metadata(path: str) -> bool:
+    """Refuse metadata files that are absurdly large or no JSON object, before zarr parses them; whether there are any."""
+    described = False
     for file_name in METADATA:
         file = os.path.join(path, file_name)
         if not os.path.isfile(file):
@@ -92,6 +95,8 @@ def _refuse_metadata(path: str) -> None:
             raise UntrustedStoreError(f"{file} is no JSON: {type(error).__name__}: {error}"[:500], path) from error
         if not isinstance(described, Mapping):
             raise UntrustedStoreError(f"{file} holds no JSON object.", path)
+        described = True
+    return described
 
 
 def as_arrays(store: Any) -> tuple[str, list[tuple[str, Any]]]:

@@ -49,7 +49,9 @@ class Source:
         if self.stamp is None:
             import zarr
 
-            now = zarr.open_array(self.array.store, path=self.array.path, mode="r").metadata.to_dict()
+            store = self.array.store
+            mode: Any = "r" if store.read_only else "r+"  # not every store gives a read-only copy of itself
+            now = zarr.open_array(store, path=self.array.path, mode=mode).metadata.to_dict()
             if repr(now) != repr(self.metadata):
                 raise _changed(name, "its metadata", None, None)
             return
@@ -113,7 +115,7 @@ def inspect(array: Any, *, fill: bool, follow_links: bool, selections: Sequence[
 def missing_message(array: Any, what: str) -> str:
     """What to say and advise where stored objects are not there."""
     return (
-        f"Array {label(array)} lacks {what}. zarr would read the fill value {array.fill_value!r} instead. Restore what is "
+        f"Array {label(array)} lacks {what}. zarr would read the fill value {array.fill_value} instead. Restore what is "
         "missing; where it was left out because it holds nothing else, as zarr's writers do unless told "
         "config={'write_empty_chunks': True}, set daskml-core.missing-chunks to 'fill'."
     )
