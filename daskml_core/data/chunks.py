@@ -274,7 +274,7 @@ def missing_in_shards(array: Any, there: Present, selections: Sequence[Selection
 
 def sharding_of(array: Any) -> Mapping[str, Any] | None:
     """Configuration of the sharding codec, where it is the array's only one."""
-    codecs = array.metadata.to_dict().get("codecs") or ()
+    codecs: Any = array.metadata.to_dict().get("codecs") or ()
     if len(codecs) == 1 and codecs[0].get("name") == "sharding_indexed":
         configuration: Mapping[str, Any] = codecs[0]["configuration"]
         return configuration
