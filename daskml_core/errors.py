@@ -11,6 +11,7 @@ __all__ = [
     "DamagedChunkError",
     "MemoryPlanError",
     "MissingChunksError",
+    "ModelFileError",
     "StoreChangedError",
     "StoreError",
     "StoreReadError",
@@ -71,3 +72,7 @@ class StoreReadError(StoreError, OSError):
 
 class UntrustedStoreError(StoreError):
     """A store that asks for what is not done unasked: codecs that run code, links out of the store, absurd sizes."""
+
+
+class ModelFileError(ValueError):
+    """A file that is no model of this library, or that asks for what a model does not: code, unknown classes, sizes."""
