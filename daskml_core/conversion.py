@@ -155,8 +155,8 @@ def _centroids(kind: Any) -> Callable[[Any], Any]:
         init = (
             model.init if isinstance(model.init, np.ndarray) or model.init in ("random", "k-means++") else "k-means++"
         )
-        n_init = getattr(model, "n_init", None)
-        n_init = int(n_init) if _is_count(n_init) else "auto"
+        given = getattr(model, "n_init", None)
+        n_init: Any = given if _is_count(given) else "auto"
         converted.set_params(**kept, init=init, n_init=n_init)
         _give(converted, model, "inertia_", "n_iter_", "n_steps_")
         converted.cluster_centers_ = centers

@@ -73,26 +73,27 @@ def load(path: Any) -> Any:
     ModelFileError : anything else.
     FileNotFoundError : no file.
     """
-    reader = Reader(path)
-    try:
+    with open(path, "rb") as file:
+        reader = Reader(file, path)
         described = reader.described()
-        if not isinstance(described, dict) or type(described.get("format")) is not int:
-            raise ModelFileError("its JSON has no format")
-        if described["format"] != FORMAT:
-            raise ModelFileError(
-                f"its format is {described['format']!r}, written by daskml_core {described.get('daskml_core')!r}; this is "
-                f"{FORMAT}"[:200]
-            )
-        model = Decoder(_Once(reader)).decode(described.get("model"))
-        if members.name_of(model)[0] != "estimator":
-            raise ModelFileError("it holds no estimator")
-        _refuse_useless(model)
-    except ModelFileError as error:
-        if str(error).startswith(reader.path):
-            raise
-        raise reader.bad(str(error)) from error
-    finally:
-        reader.close()
+        try:
+            model = _decoded(described, reader)
+            _refuse_useless(model)
+        except ModelFileError as error:
+            raise reader.bad(str(error)) from error
+    return model
+
+
+def _decoded(described: Any, reader: Reader) -> Any:
+    """The estimator that a file describes."""
+    if not isinstance(described, dict) or type(described.get("format")) is not int:
+        raise ModelFileError("its JSON has no format")
+    if described["format"] != FORMAT:
+        writer = f"written by daskml_core {described.get('daskml_core')!r}"
+        raise ModelFileError(f"its format is {described['format']!r}, {writer}; this is {FORMAT}"[:200])
+    model = Decoder(_Once(reader)).decode(described.get("model"))
+    if members.name_of(model)[0] != "estimator":
+        raise ModelFileError("it holds no estimator")
     return model
 
 

@@ -76,14 +76,9 @@ class Reader:
     ModelFileError : anything but a file as `write` makes them.
     """
 
-    def __init__(self, path: Any) -> None:
-        self.path = os.fspath(path)
-        self.file = open(self.path, "rb")
-        try:
-            self._open()
-        except BaseException:
-            self.file.close()
-            raise
+    def __init__(self, file: Any, path: Any) -> None:
+        self.file, self.path = file, os.fspath(path)
+        self._open()
 
     def _open(self) -> None:
         size = os.fstat(self.file.fileno()).st_size
@@ -154,7 +149,3 @@ class Reader:
             OSError,
         ) as error:
             raise self.bad(f"entry {name!r} is damaged: {error}") from error
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()

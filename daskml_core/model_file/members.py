@@ -1,8 +1,8 @@
 """What a model file may name: classes, their fitted attributes, and what each of those looks like.
 
 Everything else is refused, when a file is read and when it is written. A form is written as text: kinds of numbers and a
-shape of letters, which stand for the same number throughout an estimator. ``f:k,d`` is a float array (k, d); ``d`` is the number
-of features. Kernels are compiled and trust shapes, so that a shape is never taken on a file's word.
+shape of letters, which stand for the same number throughout an estimator. ``f:k,d`` is a float array (k, d); ``d`` is the
+number of features. Kernels are compiled and trust shapes, so that a shape is never taken on a file's word.
 """
 
 from __future__ import annotations
@@ -339,7 +339,7 @@ def _kind_fits(kinds: str, value: Any) -> bool:
     if kinds == "labels":
         plain = value.dtype != object or all(isinstance(part, str | int | float | np.generic) for part in value.flat)
         return plain and len(value) > 0
-    return value.dtype.kind in kinds and value.dtype.isnative and (value.dtype.kind != "f" or value.dtype.itemsize > 2)
+    return bool(value.dtype.kind in kinds and value.dtype.isnative and value.dtype.str[1:] != "f2")
 
 
 def _is_number(value: Any) -> bool:

@@ -22,8 +22,8 @@ from daskml_core.sweep import Array
 MAX_DEPTH = 40
 """Of values inside of values; a search over pipelines has about ten."""
 
-TABLE_ROWS = 8
-"""Histories of at least so many rows become columns."""
+TABLE_ROWS, MOST_ROWS = 8, 50_000
+"""Histories of so many rows become columns; a row that is read back takes a few hundred bytes."""
 
 DTYPE = re.compile(r"[<>|=]?[biufUS]\d{1,9}|[<>|=]?[mM]8\[\d{0,3}[a-zA-Z]{1,2}\]")
 DISTRIBUTIONS = ("uniform", "loguniform", "reciprocal", "randint", "norm", "expon", "lognorm", "gamma", "beta")
@@ -128,7 +128,7 @@ class Encoder:
 
     def _table(self, rows: list[Any], where: str) -> dict[str, Any] | None:
         """A history as columns, where all rows have the same fields of numbers."""
-        if len(rows) < TABLE_ROWS or not all(type(row) is dict for row in rows):
+        if not TABLE_ROWS <= len(rows) <= MOST_ROWS or not all(type(row) is dict for row in rows):
             return None
         names = list(rows[0])
         columns = {}
@@ -211,11 +211,12 @@ class Decoder:
         expected = math.prod(shape) * dtype.itemsize
         if self.source.size(number) != expected:
             raise ModelFileError(f"array {number} has {self.source.size(number)} bytes where {expected} belong")
-        if dtype.kind == "b" and self.source.array(number).strip(b"\0\1"):
+        data = self.source.array(number)
+        if dtype.kind == "b" and data.strip(b"\0\1"):
             raise ModelFileError(f"array {number} holds booleans other than 0 and 1")
         try:
             a: Array = np.empty(shape, dtype=dtype, order=order)
-            a[...] = np.frombuffer(self.source.array(number), dtype=dtype).reshape(shape, order=order)
+            a[...] = np.frombuffer(data, dtype=dtype).reshape(shape, order=order)
         except ValueError as error:  # more than 64 dimensions, sizes beyond an address where another is zero
             raise ModelFileError(f"array {number} has shape {shape}: {error}"[:200]) from error
         return a
@@ -273,12 +274,11 @@ class Decoder:
         if not isinstance(columns, dict):
             raise ModelFileError("a table has no columns")
         arrays = {name: self.decode(column, depth) for name, column in columns.items()}
-        lengths = {
-            len(a) if isinstance(a, np.ndarray) and a.ndim == 1 and a.dtype.kind in "ifb" else -1
-            for a in arrays.values()
-        }
-        if len(lengths) != 1 or -1 in lengths:
+        plain = all(isinstance(a, np.ndarray) and a.ndim == 1 and a.dtype.kind in "ifb" for a in arrays.values())
+        if not plain or len({len(a) for a in arrays.values()}) != 1:
             raise ModelFileError("the columns of a table differ in length, or are none")
+        if len(next(iter(arrays.values()))) > MOST_ROWS:
+            raise ModelFileError(f"a table has more than {MOST_ROWS:,} rows")
         values = [a.tolist() for a in arrays.values()]
         return [dict(zip(arrays, row, strict=True)) for row in zip(*values, strict=True)]
 
