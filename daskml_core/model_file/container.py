@@ -20,8 +20,8 @@ FORMAT = 1
 """Of the file. It is raised when older versions of the library could no longer read what is written."""
 
 JSON_NAME = "model.json"
-MAX_JSON_BYTES = 2 << 20
-"""Numbers live in arrays; parsed JSON takes up to 25 times its text."""
+MAX_JSON_BYTES, MAX_JSON_VALUES = 2 << 20, 100_000
+"""Length of the text, and lists and objects in it. Numbers live in arrays; parsed JSON takes up to 25 times its text."""
 
 MAX_DIRECTORY_BYTES = 1 << 20
 END = struct.Struct("<4s4H2LH")
@@ -33,10 +33,11 @@ def write(path: Any, described: Mapping[str, Any], arrays: Sequence[bytes]) -> N
     The same content gives the same bytes.
     """
     text = json.dumps(described, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
-    if len(text) > MAX_JSON_BYTES:
+    if len(text) > MAX_JSON_BYTES or _values(text) > MAX_JSON_VALUES:
         raise ModelFileError(
-            f"The model's parameters and history take {len(text):,} bytes as text; a model file has at most "
-            f"{MAX_JSON_BYTES:,}. Save the best estimator alone, or delete what is not needed, e.g. model.history_."
+            f"The model's parameters and history take {len(text):,} bytes as text, with {_values(text):,} lists; a model "
+            f"file has at most {MAX_JSON_BYTES:,} and {MAX_JSON_VALUES:,}. Save the best estimator alone, or delete what is "
+            "not needed, e.g. model.history_."
         )
     path = os.fspath(path)
     directory, name = os.path.split(os.path.abspath(path))
@@ -55,6 +56,11 @@ def write(path: Any, described: Mapping[str, Any], arrays: Sequence[bytes]) -> N
             raise
     os.chmod(file.name, 0o666 & ~_umask())
     os.replace(file.name, path)
+
+
+def _values(text: bytes) -> int:
+    """Lists and objects in a JSON text, at most."""
+    return text.count(b"[") + text.count(b"{")
 
 
 def _umask() -> int:
@@ -116,8 +122,11 @@ class Reader:
 
     def described(self) -> Any:
         """The JSON, parsed."""
+        text = self._bytes(JSON_NAME)
+        if _values(text) > MAX_JSON_VALUES:
+            raise self.bad(f"its JSON has {_values(text):,} lists and objects")
         try:
-            return json.loads(self._bytes(JSON_NAME), parse_constant=self._refuse_constant)
+            return json.loads(text, parse_constant=self._refuse_constant)
         except (ValueError, RecursionError) as error:
             raise self.bad(f"its JSON cannot be read: {type(error).__name__}: {error}"[:300]) from error
 

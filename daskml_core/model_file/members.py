@@ -335,10 +335,10 @@ def _array_fits(kinds: str, shape: str, value: Any, sizes: dict[str, int]) -> bo
 
 def _kind_fits(kinds: str, value: Any) -> bool:
     if kinds == "text":
-        return value.dtype == object and all(type(part) is str for part in value.flat)
+        return bool(value.dtype == object and all(type(part) is str for part in value.flat))
     if kinds == "labels":
         plain = value.dtype != object or all(isinstance(part, str | int | float | np.generic) for part in value.flat)
-        return plain and len(value) > 0
+        return bool(plain and value.ndim == 1 and len(value))
     return bool(value.dtype.kind in kinds and value.dtype.isnative and value.dtype.str[1:] != "f2")
 
 
