@@ -15,9 +15,8 @@ import dask
 import dask.array as da
 import numpy as np
 import zarr
-from common import SCRATCH, gate, table, timed
+from common import CHECKED, SCRATCH, gate, table, timed
 from sklearn import cluster as reference
-from zarr.codecs import ZstdCodec
 
 from daskml_core.cluster import KMeans, MiniBatchKMeans
 from daskml_core.data import load
@@ -33,7 +32,7 @@ def store() -> zarr.Array:
     if not (path / "done").exists():
         group = zarr.open_group(path, mode="w")
         shape, chunks = (ROWS, FEATURES), (CHUNK, FEATURES)
-        X = group.create_array("X", shape=shape, chunks=chunks, dtype="f4", compressors=ZstdCodec())
+        X = group.create_array("X", shape=shape, chunks=chunks, dtype="f4", **CHECKED)
         centers = np.random.default_rng(0).normal(scale=1.2, size=(K, FEATURES)).astype(np.float32)
         for i in range(ROWS // CHUNK):
             rng = np.random.default_rng([1, i])

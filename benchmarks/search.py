@@ -10,11 +10,10 @@ from pathlib import Path
 import dask
 import numpy as np
 import zarr
-from common import CHUNK, FEATURES, ROWS, SCRATCH, gate, table, timed, two_class_store
+from common import CHECKED, CHUNK, FEATURES, ROWS, SCRATCH, gate, table, timed, two_class_store
 from sklearn import datasets
 from sklearn import linear_model as reference
 from sklearn import model_selection as theirs
-from zarr.codecs import ZstdCodec
 
 from daskml_core.cluster import KMeans, KMeansSearch
 from daskml_core.data import load
@@ -34,11 +33,10 @@ def part_of_store(rows: int) -> zarr.Group:
     if not (path / "done").exists():
         whole, group = two_class_store(), zarr.open_group(path, mode="w")
         chunk = min(CHUNK, rows // 10)
-        options = {"compressors": ZstdCodec()}
-        group.create_array("X", shape=(rows, FEATURES), chunks=(chunk, FEATURES), dtype="f4", **options)[:] = whole[
+        group.create_array("X", shape=(rows, FEATURES), chunks=(chunk, FEATURES), dtype="f4", **CHECKED)[:] = whole[
             "X"
         ][:rows]
-        group.create_array("y", shape=(rows,), chunks=(chunk,), dtype="bool", **options)[:] = whole["y"][:rows]
+        group.create_array("y", shape=(rows,), chunks=(chunk,), dtype="bool", **CHECKED)[:] = whole["y"][:rows]
         (path / "done").touch()
     return zarr.open_group(path, mode="r")
 
@@ -173,7 +171,7 @@ def cluster_store() -> zarr.Group:
     path = SCRATCH / "clusters-400k.zarr"
     if not (path / "done").exists():
         group = zarr.open_group(path, mode="w")
-        X = group.create_array("X", shape=(400_000, 32), chunks=(20_000, 32), dtype="f4", compressors=ZstdCodec())
+        X = group.create_array("X", shape=(400_000, 32), chunks=(20_000, 32), dtype="f4", **CHECKED)
         centers = np.random.default_rng(0).normal(size=(20, 32)) * 1.5
         for i in range(20):
             rng = np.random.default_rng([0, i])

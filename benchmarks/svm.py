@@ -9,7 +9,7 @@ from functools import partial
 import dask
 import numpy as np
 import zarr
-from common import SCRATCH, console, gate, table, timed
+from common import CHECKED, SCRATCH, console, gate, table, timed
 from sklearn import datasets, svm
 from sklearn.model_selection import train_test_split
 
@@ -157,9 +157,9 @@ def large_store():
     if not (path / "done").exists():
         group = zarr.open_group(path, mode="w")
         X = group.create_array(
-            "X", shape=(LARGE_ROWS, LARGE_FEATURES), chunks=(LARGE_CHUNK, LARGE_FEATURES), dtype="f4"
+            "X", shape=(LARGE_ROWS, LARGE_FEATURES), chunks=(LARGE_CHUNK, LARGE_FEATURES), dtype="f4", **CHECKED
         )
-        y = group.create_array("y", shape=(LARGE_ROWS,), chunks=(LARGE_CHUNK,), dtype="bool")
+        y = group.create_array("y", shape=(LARGE_ROWS,), chunks=(LARGE_CHUNK,), dtype="bool", **CHECKED)
         for i in range(LARGE_ROWS // LARGE_CHUNK):
             at = slice(i * LARGE_CHUNK, (i + 1) * LARGE_CHUNK)
             X[at], y[at] = noisy(LARGE_CHUNK, LARGE_FEATURES, 0.02, offset=i)

@@ -14,6 +14,7 @@ from daskml_core.data.blocks import RowBlocks
 from daskml_core.data.output import map_rows
 from daskml_core.engine import Engine, Outcome, Plan, count_rows, drive
 from daskml_core.engine.settings import memory_limit_setting
+from daskml_core.model_file import Portable
 from daskml_core.sweep import Kernel, RowMap
 
 
@@ -84,7 +85,7 @@ def sample_budget() -> int:
     return SAMPLE_BYTES if limit is None else min(SAMPLE_BYTES, limit // 16)
 
 
-class SweepEstimator(BaseEstimator):
+class SweepEstimator(Portable, BaseEstimator):
     """Base of the estimators that are trained by sweeps."""
 
     n_features_in_: int

@@ -8,12 +8,13 @@ import numpy as np
 from sklearn import pipeline as reference
 
 from daskml_core.kernels.cells import Segments
+from daskml_core.model_file import Portable
 from daskml_core.model_selection._batch import NotBatchable
 from daskml_core.model_selection._folds import Folds, n_rows_of
 from daskml_core.model_selection._run import BatchRun, Request
 
 
-class Pipeline(reference.Pipeline):
+class Pipeline(Portable, reference.Pipeline):
     """scikit-learn's pipeline; a `StandardScaler` in front of a linear model is folded into it when it is fitted.
 
     The features' moments are found in the model's first sweep, and the scaling becomes a part of its coefficients while it

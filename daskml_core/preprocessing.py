@@ -14,10 +14,11 @@ from daskml_core.data.read import compute_dtype
 from daskml_core.engine import run_sweeps
 from daskml_core.estimator import load_features, require_same_features
 from daskml_core.kernels.moments import AFFINE, FEATURE_MOMENTS, AffineParams, FeatureMoments, merge_moments
+from daskml_core.model_file import Portable
 from daskml_core.sweep import Array, RowMap, Sweep
 
 
-class _Scaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class _Scaler(Portable, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Shared by the scalers: moments in one sweep, an affine map of the rows."""
 
     _feature_dim: str | None = None

@@ -13,6 +13,7 @@ import numpy as np
 import zarr
 from PIL import Image, ImageDraw
 from sklearn.datasets import load_sample_image
+from zarr.codecs import ZstdCodec
 
 from daskml_core.cluster import KMeans
 
@@ -24,7 +25,9 @@ def prepare(path: Path) -> tuple[zarr.Array, tuple[int, int]]:
     picture = load_sample_image("flower.jpg")
     height, width, _ = picture.shape
     pixels = picture.reshape(-1, 3).astype(np.float32) / 255
-    store = zarr.create_array(path, shape=pixels.shape, chunks=(32_768, 3), dtype="f4", overwrite=True)
+    # Checksums and written empty chunks: a chunk that went missing or wrong must not be read as zeros.
+    options = {"compressors": ZstdCodec(checksum=True), "config": {"write_empty_chunks": True}}
+    store = zarr.create_array(path, shape=pixels.shape, chunks=(32_768, 3), dtype="f4", overwrite=True, **options)
     store[:] = pixels
     return store, (height, width)
 

@@ -23,6 +23,7 @@ from distributed import Client, LocalCluster
 from rich.console import Console
 from rich.table import Table
 from sklearn.exceptions import ConvergenceWarning
+from zarr.codecs import ZstdCodec
 
 from daskml_core.engine.executors import return_free_memory
 from daskml_core.linear_model import LogisticRegression
@@ -144,7 +145,10 @@ def main(directory: Path) -> None:
     console.print(f"Gradient descent in threads and on two workers: {'the same bits' if same else 'DIFFERENT bits'}.")
 
     out = directory / "late_probability.zarr"
-    best.predict_proba(scaler.transform(X))[:, 1].rechunk(store["late"].chunks).to_zarr(str(out), overwrite=True)
+    late = best.predict_proba(scaler.transform(X))[:, 1].rechunk(store["late"].chunks)
+    # Checksums, and chunks of nothing but zeros written too: what goes missing or wrong later is not read as zeros.
+    checked = {"compressors": ZstdCodec(checksum=True), "config": {"write_empty_chunks": True}}
+    late.to_zarr(str(out), overwrite=True, **checked)
     console.print(f"Probabilities of all {X.shape[0]:,} flights written to {out}.")
 
     import colours

@@ -2,17 +2,24 @@
 
 from daskml_core.data.blocks import BlockedArray, RowBlocks, cut
 from daskml_core.data.load import as_blocked, as_column, is_lazy, load, refuse_masked, refuse_no_numbers
+from daskml_core.data.open import open_zarr
 from daskml_core.data.read import read_block
+from daskml_core.data.verification import Manifest, StoreReport, manifest, verify
 
 __all__ = [
     "BlockedArray",
+    "Manifest",
     "RowBlocks",
+    "StoreReport",
     "as_blocked",
     "as_column",
     "cut",
     "is_lazy",
     "load",
+    "manifest",
+    "open_zarr",
     "read_block",
     "refuse_masked",
     "refuse_no_numbers",
+    "verify",
 ]

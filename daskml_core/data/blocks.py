@@ -102,6 +102,7 @@ class BlockedArray:
     source_bytes : largest number of decoded bytes that reading one block touches (a whole zarr chunk, all merged
         feature chunks, the Dask tasks in front of it), at least the block itself.
     futures : the persisted results that recipes name in ``needs``.
+    sources : the zarr arrays behind it, as they were when they were checked; looked at again after each read.
     """
 
     recipes: tuple[Recipe, ...]
@@ -112,6 +113,7 @@ class BlockedArray:
     encoded_bytes: tuple[int, ...] | None = None
     source_bytes: int | None = None
     futures: Mapping[Any, Any] = field(default_factory=dict)
+    sources: tuple[Any, ...] = ()
 
     @property
     def n_blocks(self) -> int:
@@ -148,6 +150,7 @@ class BlockedArray:
             dtype=np.dtype(dtype),
             in_memory=False,
             futures={key: future for column in (self, *others) for key, future in column.futures.items()},
+            sources=tuple(source for column in (self, *others) for source in column.sources),
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskml_core.data.blocks import BlockedArray, InMemory, Recipe, Values
+from daskml_core.data.zarr_in_dask import guard_zarr
 from daskml_core.sweep import Array
 
 PIPELINE_BLOCKS = 2
@@ -94,6 +95,7 @@ def from_dask(array: Any, *, transposed: bool = False) -> BlockedArray:
     elsewhere = named - set(graph)
     futures |= {key: Future(key) for key in elsewhere}
     graph |= dict.fromkeys(elsewhere)
+    graph, sources = guard_zarr(graph)
     dependencies = {key: get_dependencies(graph, key) for key in graph}
     groups = _keys_by_row_block(array, rows_axis)
     stop = frozenset(futures)
@@ -121,6 +123,7 @@ def from_dask(array: Any, *, transposed: bool = False) -> BlockedArray:
         in_memory=held or persisted,
         source_bytes=PIPELINE_BLOCKS * block,
         futures=futures,
+        sources=sources,
     )
 
 

@@ -8,6 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskml_core.data.blocks import BlockedArray, Values
+from daskml_core.data.guard import GuardedArray, ReadPolicy
+from daskml_core.data.source import inspect
+from daskml_core.data.trust import refuse_absurd
 from daskml_core.sweep import Array
 
 SMALLEST_BLOCK_BYTES = 1 << 20
@@ -15,7 +18,7 @@ SMALLEST_BLOCK_BYTES = 1 << 20
 
 
 class ZarrRows(NamedTuple):
-    """Rows ``start:stop`` of a zarr array; carries the array's metadata, not its chunks."""
+    """Rows ``start:stop`` of a (guarded) zarr array; carries the array's metadata, not its chunks."""
 
     array: Any
     start: int
@@ -37,7 +40,16 @@ class ZarrRows(NamedTuple):
 
 
 def from_zarr(array: Any, *, transposed: bool = False) -> BlockedArray:
-    """Row-blocks of a zarr array; with ``transposed`` the rows are its second dimension."""
+    """Row-blocks of a zarr array; with ``transposed`` the rows are its second dimension.
+
+    The store is checked first, without reading a chunk: files are listed, metadata is looked through.
+
+    Raises
+    ------
+    UntrustedStoreError, MissingChunksError, DamagedChunkError : see `daskml_core.data.source.inspect`.
+    """
+    if array.ndim == 0:
+        raise ValueError("Expected 2D array, got a zarr array without dimensions instead.")
     rows_axis = 1 if transposed else 0
     n_rows = int(array.shape[rows_axis])
     trailing = tuple(int(n) for axis, n in enumerate(array.shape) if axis != rows_axis)
@@ -46,8 +58,12 @@ def from_zarr(array: Any, *, transposed: bool = False) -> BlockedArray:
     chunk_rows = int(array.chunks[rows_axis])
     merged = max(1, SMALLEST_BLOCK_BYTES // max(1, chunk_rows * row_bytes))
     rows = chunk_rows * merged
+    refuse_absurd(array, rows_axis, rows)
+    policy = ReadPolicy.from_settings()
+    source = inspect(array, fill=policy.fill, follow_links=policy.follow_links)
+    guarded = GuardedArray(array, policy)
     bounds = list(range(0, n_rows, rows)) or [0]
-    recipes = tuple(ZarrRows(array, lo, min(lo + rows, n_rows), transposed) for lo in bounds)
+    recipes = tuple(ZarrRows(guarded, lo, min(lo + rows, n_rows), transposed) for lo in bounds)
     lengths = tuple(recipe.stop - recipe.start for recipe in recipes)
     # Feature chunks reach beyond the array's edge: decoding takes whole chunks.
     width = math.prod(
@@ -59,4 +75,5 @@ def from_zarr(array: Any, *, transposed: bool = False) -> BlockedArray:
         trailing=trailing,
         dtype=dtype,
         source_bytes=min(rows, -(-n_rows // chunk_rows) * chunk_rows) * max(1, width) * dtype.itemsize,
+        sources=(source,),
     )

@@ -52,11 +52,11 @@ def _blocked(value: Any, feature_dim: str | None) -> tuple[BlockedArray, tuple[s
     if kind == "dask array":
         from daskml_core.data.from_dask import from_dask
 
-        return from_dask(value), None
+        return _text_as_objects(from_dask(value)), None
     if kind == "zarr":
         from daskml_core.data.from_zarr import from_zarr
 
-        return from_zarr(value), None
+        return _text_as_objects(from_zarr(value)), None
     if kind in ("pandas", "dask dataframe"):
         from daskml_core.data import from_dataframe
 
@@ -71,6 +71,15 @@ def _blocked(value: Any, feature_dim: str | None) -> tuple[BlockedArray, tuple[s
         return from_xarray.from_dataarray(value, feature_dim, from_dask, from_numpy)
     refuse_masked(value, "X")  # targets and weights have been looked at under their own names
     return from_numpy(np.asarray(value)), None
+
+
+def _text_as_objects(column: BlockedArray) -> BlockedArray:
+    """Labels of NumPy's variable-width text, as zarr reads them, as objects: they have no buffer to measure or to sort."""
+    return column.map(_objects, dtype=object) if column.dtype.kind == "T" else column
+
+
+def _objects(rows: Any) -> Any:
+    return np.asarray(rows).astype(object)
 
 
 def refuse_masked(value: Any, what: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from daskml_core.data.blocks import Recipe, Values
-from daskml_core.errors import UnsupportedDataError
+from daskml_core.errors import StoreError, UnsupportedDataError
 from daskml_core.kernels.finite import all_finite
 from daskml_core.sweep import Array, Block
 
@@ -64,13 +64,17 @@ def read_block(
     Raises
     ------
     ValueError : NaN, infinity, negative weights, or another number of rows than expected.
+    StoreError : chunks of a zarr store that are missing, damaged or cannot be read, naming block, chunk and rows.
     """
     columns: list[Array | None] = []
     for recipe, what in zip(recipes, ("X", "y", "sample_weight"), strict=True):
         if recipe is None:
             columns.append(None)
             continue
-        rows = _array(recipe.read(values), what)
+        try:
+            rows = _array(recipe.read(values), what)
+        except StoreError as error:
+            raise error.in_block(what, index) from error
         if n_rows >= 0 and len(rows) != n_rows:
             raise ValueError(
                 f"Block {index} of {what} has {len(rows)} rows where {n_rows} were expected: inconsistent chunk sizes. "

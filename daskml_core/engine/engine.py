@@ -110,6 +110,11 @@ class Engine:
             self.executor.remove(self._keep)
             self._keep = None
 
+    def _refuse_changed_sources(self) -> None:
+        """After a read of the sources: refuse stores that were written meanwhile; a listing of files each."""
+        for source in dict.fromkeys(source for column in self.blocks.columns for source in column.sources):
+            source.refuse_changed()
+
     # -- the plan ------------------------------------------------------------------------------------------------
 
     def _cut_spans(self) -> list[_Span]:
@@ -224,6 +229,8 @@ class Engine:
         if isinstance(self.executor, Threads):
             Threads.warm |= {sweep.kernel.task_name(sweep.params) for sweep in sweeps}
         bytes_read = 0 if self._in_memory else answer.bytes_read + pinned_now
+        if bytes_read:
+            self._refuse_changed_sources()
         self.costs.append(SweepCost(name, time.perf_counter() - start, bytes_read, 1.0))
         return answer.partials
 
@@ -254,6 +261,8 @@ class Engine:
         fraction = rows / max(1, self.blocks.n_rows)
         bytes_read = 0 if self._in_memory else sum(step.bytes_read for step in answers)
         bytes_read += pinned_now if not self._in_memory else 0
+        if bytes_read:
+            self._refuse_changed_sources()
         self._checked = self._checked or fraction >= 1.0
         self.costs.append(SweepCost(name, time.perf_counter() - start, bytes_read, fraction))
         return [step.carry for step in answers]

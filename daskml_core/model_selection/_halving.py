@@ -32,6 +32,7 @@ from daskml_core.kernels.incremental import (
     merge_scores,
 )
 from daskml_core.kernels.pairs import ErrorSums, PairCounts
+from daskml_core.model_file import Portable
 from daskml_core.model_selection._folds import _values
 from daskml_core.sweep import Fold, Sweep
 from daskml_core.validate import random_seed
@@ -76,7 +77,7 @@ def _best_has(method: str) -> Any:
     return check
 
 
-class _Racing(MetaEstimatorMixin, BaseEstimator):
+class _Racing(Portable, MetaEstimatorMixin, BaseEstimator):
     """What the searches share: the race itself."""
 
     estimator: Any

@@ -13,6 +13,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from daskml_core.model_file import Portable
 from daskml_core.model_selection._run import Evaluation, Request, SearchPlan, call_scorer, default_scorer, plan, run
 from daskml_core.model_selection._scoring import scorers_of
 from daskml_core.sweep import Array
@@ -74,7 +75,7 @@ def _add_scores(formatted: dict[str, Any], name: str, table: Array) -> None:
     formatted[f"mean_{name}"], formatted[f"std_{name}"] = table.mean(axis=1), table.std(axis=1)
 
 
-class _Search:
+class _Search(Portable):
     """``fit``, ``plan`` and ``score`` of the searches; the rest is scikit-learn's."""
 
     estimator: Any

@@ -1,0 +1,113 @@
+"""zarr arrays inside of Dask graphs: found, checked where their parts can be told, and read under guard.
+
+`da.from_zarr` and `da.from_array(zarr_array)` put the array into the graph, or into its tasks; there it is replaced by a
+`GuardedArray`. What cannot be seen is an array inside of another object: `xarray.open_zarr` wraps its own.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from daskml_core.data.chunks import Selection, hull
+from daskml_core.data.guard import GuardedArray, ReadPolicy
+from daskml_core.data.source import Source, inspect
+
+
+def _is_zarr(value: Any) -> bool:
+    return type(value).__module__.split(".")[0] == "zarr" and hasattr(value, "metadata") and hasattr(value, "chunks")
+
+
+def guard_zarr(graph: Mapping[Any, Any]) -> tuple[dict[Any, Any], tuple[Source, ...]]:
+    """The graph with its zarr arrays under guard, and the arrays as they were checked.
+
+    An array is checked at the parts that tasks select by slices. Where a task uses it in another way, missing chunks are
+    found when they are read.
+
+    Raises
+    ------
+    UntrustedStoreError, MissingChunksError, DamagedChunkError : see `daskml_core.data.source.inspect`.
+    """
+    if "zarr" not in sys.modules:
+        return dict(graph), ()
+    parts: dict[int, tuple[Any, list[Selection | None]]] = {}
+    found = _held(graph)
+    for array in found.values():
+        parts.setdefault(id(array), (array, []))
+    for node in graph.values():
+        for array, selection in _uses(node, found):
+            parts.setdefault(id(array), (array, []))[1].append(selection)
+    if not parts:
+        return dict(graph), ()
+    policy = ReadPolicy.from_settings()
+    sources, guards = [], {}
+    for array, selections in parts.values():
+        told = [selection for selection in selections if selection is not None]
+        sources.append(inspect(array, fill=policy.fill, follow_links=policy.follow_links, selections=told))
+        guards[id(array)] = GuardedArray(array, policy)
+    return {key: _guarded(node, guards) for key, node in graph.items()}, tuple(sources)
+
+
+def _held(graph: Mapping[Any, Any]) -> dict[Any, Any]:
+    """zarr arrays that are nodes of a graph, by key."""
+    from dask.task_spec import DataNode
+
+    return {key: node.value for key, node in graph.items() if isinstance(node, DataNode) and _is_zarr(node.value)}
+
+
+def _guarded(node: Any, guards: Mapping[int, GuardedArray]) -> Any:
+    """A node with the zarr arrays in it under guard; the node itself where it has none."""
+    from dask.task_spec import DataNode, Task
+
+    if _is_zarr(node):
+        return guards.get(id(node), node)
+    if type(node) is DataNode:
+        value = _guarded(node.value, guards)
+        return node if value is node.value else DataNode(node.key, value)
+    if type(node) is Task:
+        args = tuple(_guarded(part, guards) for part in node.args)
+        same = all(new is old for new, old in zip(args, node.args, strict=True))
+        return node if same else Task(node.key, node.func, *args, **node.kwargs)
+    if type(node) is dict:
+        parts = {key: _guarded(part, guards) for key, part in node.items()}
+        return node if all(parts[key] is node[key] for key in node) else parts
+    return node
+
+
+def _uses(node: Any, found: Mapping[Any, Any]) -> Iterator[tuple[Any, Selection | None]]:
+    """Arrays that a task, or a task inside of it, takes, with the slices beside them."""
+    from dask.task_spec import Task
+
+    if isinstance(node, Task):
+        # Not the arguments of a fused task: what it takes is used by the tasks inside of it.
+        fused = any(isinstance(part, Mapping) for part in node.args)
+        for array in () if fused else (_array(part, found) for part in node.args):
+            if array is not None:
+                yield array, next((part for part in map(_slices, node.args) if part is not None), None)
+        for part in node.args:
+            yield from _uses(part, found)
+    elif isinstance(node, Mapping):
+        inside = {**found, **_held(node)}
+        for part in node.values():
+            yield from _uses(part, inside)
+
+
+def _array(part: Any, found: Mapping[Any, Any]) -> Any:
+    from dask.task_spec import Alias, DataNode, TaskRef
+
+    if isinstance(part, DataNode):
+        part = part.value
+    if isinstance(part, Alias):
+        return found.get(part.target)
+    if isinstance(part, TaskRef):
+        return found.get(part.key)
+    return part if _is_zarr(part) else None
+
+
+def _slices(part: Any) -> Selection | None:
+    from dask.task_spec import DataNode
+
+    if isinstance(part, DataNode):
+        part = part.value
+    return hull(part) if isinstance(part, tuple | list) and part else None
