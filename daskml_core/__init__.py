@@ -3,7 +3,7 @@
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["load", "save", "to_sklearn"]
+__all__ = ["load", "save", "to_sklearn", "write"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +16,8 @@ def __getattr__(name: str) -> Any:
         from daskml_core.conversion import to_sklearn
 
         return to_sklearn
+    if name == "write":
+        from daskml_core.data.write import write
+
+        return write
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,6 +15,7 @@ __all__ = [
     "StoreChangedError",
     "StoreError",
     "StoreReadError",
+    "UnfinishedStoreError",
     "UnsupportedDataError",
     "UntrustedStoreError",
 ]
@@ -72,6 +73,10 @@ class StoreReadError(StoreError, OSError):
 
 class UntrustedStoreError(StoreError):
     """A store that asks for what is not done unasked: codecs that run code, links out of the store, absurd sizes."""
+
+
+class UnfinishedStoreError(ValueError):
+    """A store that another write has begun and not ended; writing into it would mix two results."""
 
 
 class ModelFileError(ValueError):

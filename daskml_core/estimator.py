@@ -11,8 +11,9 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from daskml_core.data import as_blocked, is_lazy, load, refuse_no_numbers
 from daskml_core.data.blocks import RowBlocks
+from daskml_core.data.grid import nothing_read
 from daskml_core.data.output import map_rows
-from daskml_core.engine import Engine, Outcome, Plan, count_rows, drive
+from daskml_core.engine import Engine, Outcome, Plan, count_rows, drive, find_complete
 from daskml_core.engine.settings import memory_limit_setting
 from daskml_core.model_file import Portable
 from daskml_core.sweep import Kernel, RowMap
@@ -59,7 +60,9 @@ def load_features(
         )
         blocks = load(X, None, sample_weight, count_rows=count_rows)
     else:
-        blocks = load(X, None, sample_weight, feature_dim=feature_dim, count_rows=count_rows)
+        blocks = load(
+            X, None, sample_weight, feature_dim=feature_dim, count_rows=count_rows, find_complete=find_complete
+        )
         if reset:
             set_features(estimator, blocks)
         else:
@@ -91,6 +94,11 @@ class SweepEstimator(Portable, BaseEstimator):
     n_features_in_: int
     n_sweeps_: float
     _feature_dim: str | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "plan" in cls.__dict__:
+            cls.plan = nothing_read()(cls.__dict__["plan"])  # type: ignore[attr-defined]
 
     def _check_features(self, X: Any) -> Any:
         """X ready for `map_rows`: same number of features, and the same names in the same order."""

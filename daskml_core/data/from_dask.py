@@ -7,6 +7,7 @@ blocks need the same work (a rechunk, a shuffle, a mean of all rows) is persiste
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -42,27 +43,44 @@ class DaskBlocks(NamedTuple):
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=self.axis)
 
 
-class Transposed(NamedTuple):
-    """Rows of a source whose features come first."""
+class Flattened(NamedTuple):
+    """Rows of an array of any number of dimensions: features last, all other dimensions in C order."""
 
     source: Recipe
+    feature_axis: int | None
 
     @property
     def needs(self) -> tuple[Any, ...]:
         return self.source.needs
 
     def read(self, values: Values) -> Array:
-        return self.source.read(values).T
+        block = self.source.read(values)
+        if self.feature_axis is None:
+            return block.reshape(-1)
+        return np.moveaxis(block, self.feature_axis, -1).reshape(-1, block.shape[self.feature_axis])
 
 
-def _keys_by_row_block(array: Any, rows_axis: int) -> list[tuple[Any, ...]]:
-    """Keys of the blocks in each run of rows."""
-    counts = array.numblocks
-    if array.ndim == 1:
-        return [((array.name, i),) for i in range(counts[0])]
-    others = counts[1 - rows_axis]
-    place = (lambda i, j: (i, j)) if rows_axis == 0 else (lambda i, j: (j, i))
-    return [tuple((array.name, *place(i, j)) for j in range(others)) for i in range(counts[rows_axis])]
+def _keys_by_row_block(array: Any, feature_axis: int | None) -> list[tuple[Any, ...]]:
+    """Keys of the blocks in each run of rows, in C order; several where features are chunked."""
+    counts = list(array.numblocks)
+    features = 1
+    if feature_axis is not None:
+        features, counts[feature_axis] = counts[feature_axis], 1
+    groups = []
+    for place in np.ndindex(*counts):
+        at = [list(place) for _ in range(features)]
+        if feature_axis is not None:
+            for j in range(features):
+                at[j][feature_axis] = j
+        groups.append(tuple((array.name, *indices) for indices in at))
+    return groups
+
+
+def _rows_by_row_block(array: Any, feature_axis: int | None) -> tuple[int | None, ...]:
+    """Rows of each run, in the order of their keys; ``None`` where Dask does not know."""
+    chunks = [sizes for axis, sizes in enumerate(array.chunks) if axis != feature_axis]
+    sizes = [float(np.prod(sizes)) for sizes in itertools.product(*chunks)]
+    return tuple(None if np.isnan(n) else int(n) for n in sizes)
 
 
 def _needed(dependencies: Mapping[Any, Iterable[Any]], keys: Iterable[Any], stop: frozenset[Any]) -> set[Any]:
@@ -78,14 +96,18 @@ def _needed(dependencies: Mapping[Any, Iterable[Any]], keys: Iterable[Any], stop
     return seen
 
 
-def from_dask(array: Any, *, transposed: bool = False) -> BlockedArray:
-    """Row-blocks of a 1-D or 2-D Dask array; with ``transposed`` the rows are its second dimension."""
+def from_dask(array: Any, *, feature_axis: int | None = 1) -> BlockedArray:
+    """Row-blocks of a Dask array: one a chunk of its samples, which are all dimensions but ``feature_axis``.
+
+    An array of one dimension has no features; nor has a grid with ``feature_axis=None``, which holds one value a sample.
+    """
     import dask
     from dask.core import get_dependencies
     from dask.task_spec import GraphNode
     from distributed import Future, futures_of
 
-    rows_axis = 1 if transposed else 0
+    axis = None if array.ndim == 1 else feature_axis
+    is_matrix = array.ndim == 1 or (array.ndim == 2 and axis == 1)
     futures = {future.key: future for future in futures_of(array)}
     (array,) = dask.optimize(array)
     # Under a Client, optimising leaves persisted keys out of the graph: the scheduler knows them.
@@ -97,23 +119,25 @@ def from_dask(array: Any, *, transposed: bool = False) -> BlockedArray:
     graph |= dict.fromkeys(elsewhere)
     graph, sources = guard_zarr(graph)
     dependencies = {key: get_dependencies(graph, key) for key in graph}
-    groups = _keys_by_row_block(array, rows_axis)
+    groups = _keys_by_row_block(array, axis)
     stop = frozenset(futures)
     needed = [_needed(dependencies, keys, stop) for keys in groups]
     if _shares_work(graph, needed, stop):
-        return from_dask(array.persist(), transposed=transposed)
+        return from_dask(array.persist(), feature_axis=feature_axis)
     recipes: list[Recipe] = []
     for keys, inside in zip(groups, needed, strict=True):
         needs = tuple(key for key in inside if key in futures)
         own = {key: graph[key] for key in inside if key not in futures}
         rows = _held(own, keys)
-        recipe: Recipe = InMemory(rows) if rows is not None else DaskBlocks(own, keys, needs, 1 - rows_axis)
-        recipes.append(Transposed(recipe) if transposed else recipe)
-    lengths = tuple(None if np.isnan(n) else int(n) for n in array.chunks[rows_axis])
-    trailing = tuple(int(n) for axis, n in enumerate(array.shape) if axis != rows_axis)
+        recipe: Recipe = (
+            InMemory(rows) if rows is not None else DaskBlocks(own, keys, needs, 0 if axis is None else axis)
+        )
+        recipes.append(recipe if is_matrix else Flattened(recipe, axis))
+    lengths = _rows_by_row_block(array, axis)
+    trailing = () if axis is None else (int(array.shape[axis]),)
     longest = max((length or 0 for length in lengths), default=0)
     block = longest * int(np.prod(trailing, dtype=np.int64)) * array.dtype.itemsize
-    held = all(isinstance(r.source if isinstance(r, Transposed) else r, InMemory) for r in recipes)
+    held = all(isinstance(r.source if isinstance(r, Flattened) else r, InMemory) for r in recipes)
     persisted = bool(futures) and all(set(keys) <= set(futures) for keys in groups)
     return BlockedArray(
         recipes=tuple(recipes),

@@ -15,8 +15,8 @@ FEATURE_DIMS = ("feature", "features", "band", "variable", "channel", "column")
 
 
 def find_feature_dim(array: Any, feature_dim: str | None) -> str:
-    """Name of the feature dimension of a 2-D DataArray: the given one, else the one that can be told."""
-    if array.ndim != 2:
+    """Name of the feature dimension of a DataArray: the given one, else the one that can be told."""
+    if array.ndim < 2:
         raise ValueError(
             f"Expected 2D array, got {array.ndim}D DataArray with dimensions {array.dims} instead. "
             "Reshape your data to a sample and a feature dimension."
@@ -56,7 +56,7 @@ def from_dataarray(
     dim = find_feature_dim(array, feature_dim)
     first = array.dims[0] == dim
     if array.chunks is not None:
-        return from_lazy(array.data, transposed=first), feature_labels(array, dim)
+        return from_lazy(array.data, feature_axis=array.dims.index(dim)), feature_labels(array, dim)
     values = array.values.T if first else array.values
     return from_memory(values), feature_labels(array, dim)
 
@@ -92,10 +92,11 @@ def from_dataset(
     dtype = np.result_type(*(column.dtype for column in columns))
     first, *others = columns
     aligned = [cut(column, first.lengths) for column in others]
-    stacked = first.map(_stack_features, dtype, dtype=dtype, others=aligned)
+    stacked = first.map(stack_features, dtype, dtype=dtype, others=aligned)
     return replace(stacked, trailing=(len(columns),), in_memory=False, encoded_bytes=None), names
 
 
-def _stack_features(*columns: Any) -> Array:
+def stack_features(*columns: Any) -> Array:
+    """Columns of one block, beside each other; the last argument is their dtype."""
     *parts, dtype = columns
     return np.stack([np.asarray(part, dtype=dtype) for part in parts], axis=1)

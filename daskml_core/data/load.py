@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from daskml_core.data import grid
 from daskml_core.data.blocks import BlockedArray, RowBlocks, cut
 from daskml_core.data.from_numpy import from_numpy
 from daskml_core.data.read import compute_dtype
 from daskml_core.errors import UnsupportedDataError
+from daskml_core.kernels.complete import Complete
 
 
 def _package(value: Any) -> str:
@@ -66,6 +68,9 @@ def _blocked(value: Any, feature_dim: str | None) -> tuple[BlockedArray, tuple[s
         from daskml_core.data import from_xarray
         from daskml_core.data.from_dask import from_dask
 
+        if grid.is_grid(value):
+            column, names, _ = grid.flatten_features(value, feature_dim)
+            return column, names
         if kind == "dataset":
             return from_xarray.from_dataset(value, lambda a: _blocked(a, None)[0], cut)
         return from_xarray.from_dataarray(value, feature_dim, from_dask, from_numpy)
@@ -146,6 +151,8 @@ def _column(y: Any, what: str) -> BlockedArray:
         from daskml_core.data import from_dataframe
 
         return _blocked(from_dataframe.one_column(y), None)[0]
+    if getattr(y, "ndim", 1) > 2:
+        raise ValueError(f"{what} should be a 1d array, got an array of {y.ndim} dimensions instead.")
     if _kind(y) == "dataarray" and y.ndim == 2:
         from daskml_core.data.from_dask import from_dask
 
@@ -163,6 +170,7 @@ def load(
     *,
     feature_dim: str | None = None,
     count_rows: Callable[[BlockedArray], BlockedArray],
+    find_complete: Callable[[RowBlocks], list[Complete]] | None = None,
 ) -> RowBlocks:
     """The data set of a fit.
 
@@ -172,12 +180,19 @@ def load(
     y, sample_weight : array-likes (n_rows,) in any of these, cut at X's rows wherever they are read.
     feature_dim : name of a DataArray's feature dimension, where it cannot be told.
     count_rows : fills in lengths that the source does not know; the engine's does it in one sweep.
+    find_complete : finds the rows without NaN, in one sweep; they alone are taken from a grid. ``None`` takes no grids.
 
     Raises
     ------
     ValueError : numbers of rows that differ, no rows, wrong dimensions, other coordinates of y than of X.
     UnsupportedDataError : sparse or object data.
     """
+    if grid.is_grid(X):
+        if find_complete is None:
+            raise ValueError("X is a grid of several sample dimensions, which this function does not take.")
+        blocks = grid.load_grid(X, y, sample_weight, feature_dim)
+        compute_dtype(blocks.dtype)
+        return grid.keep_complete(blocks, find_complete)
     matrix, names = as_blocked(X, feature_dim=feature_dim)
     counted_bytes = _bytes_to_count(matrix)
     matrix = count_rows(matrix)

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from daskml_core.data.blocks import BlockedArray, Recipe
+from daskml_core.data.grid import is_grid
+from daskml_core.data.grid_output import Columns, map_grid, run_row_map
 from daskml_core.data.load import as_blocked, is_lazy
 from daskml_core.data.read import compute_dtype, read_block
 from daskml_core.sweep import Array, RowMap
-
-Columns = tuple[str, Any]
-"""Name of the output's second dimension, and its labels (or ``None``)."""
 
 
 def _apply(
@@ -27,15 +26,7 @@ def _apply(
 ) -> Array:
     """One output block."""
     block = read_block((recipe, None, None), futures or {}, dtype, index, start, -1, check=True, names=names)
-    return _run(row_map, block)
-
-
-def _run(row_map: RowMap, block: Any) -> Array:
-    from daskml_core.engine.blas import single_threaded_blas
-
-    with single_threaded_blas():
-        rows = row_map.kernel(block, row_map.params)
-    return np.asarray(rows, dtype=row_map.dtype)
+    return run_row_map(row_map, block)
 
 
 def map_rows(
@@ -51,8 +42,11 @@ def map_rows(
 
     Raises
     ------
-    ValueError : NaN or infinity in X, naming block and row; for lazy input when the result is computed.
+    ValueError : NaN or infinity in X, naming block and row; for lazy input when the result is computed. On a grid of
+        several sample dimensions a sample with NaN has NaN for its result.
     """
+    if is_grid(X):
+        return map_grid(X, row_map, feature_dim=feature_dim, columns=columns, name=name)
     column, names = as_blocked(X, feature_dim=feature_dim)
     lazy = is_lazy(X) and getattr(X, "chunks", True) is not None
     if type(X).__module__.split(".")[0] == "xarray":

@@ -83,9 +83,9 @@ def read_block(
         columns.append(_prepared(rows, what, dtype))
     X, y, weight = columns
     if check:
-        _refuse_not_finite(X, "X", index, start, names)
-        _refuse_not_finite(y, "y", index, start, None)
-        _refuse_not_finite(weight, "sample_weight", index, start, None)
+        refuse_not_finite(X, "X", index, start, names)
+        refuse_not_finite(y, "y", index, start, None)
+        refuse_not_finite(weight, "sample_weight", index, start, None)
         if weight is not None and len(weight) and weight.min() < 0:
             row = int(np.argmax(weight < 0))
             raise ValueError(
@@ -104,7 +104,8 @@ def _prepared(rows: Array, what: str, dtype: np.dtype[Any]) -> Array:
     return np.require(rows, requirements=["C", "A"])
 
 
-def _refuse_not_finite(rows: Array | None, what: str, index: int, start: int, names: tuple[str, ...] | None) -> None:
+def refuse_not_finite(rows: Array | None, what: str, index: object, start: int, names: tuple[str, ...] | None) -> None:
+    """Refuse NaN and infinity, naming the first one's block, row and column."""
     if rows is None or rows.dtype.kind != "f":
         return
     wide = rows.astype(np.float32) if rows.dtype == np.float16 else rows

@@ -19,6 +19,7 @@ from daskml_core.engine.executors import CODE_BYTES, Executor, Threads, active_e
 from daskml_core.engine.settings import setting
 from daskml_core.engine.tree import span_level, span_ranges
 from daskml_core.errors import MemoryPlanError
+from daskml_core.kernels.complete import COMPLETE_ROWS, Complete, join
 from daskml_core.sweep import Block, Fold, Kernel, Sweep
 
 SMALL_BYTES = 4 << 20
@@ -302,9 +303,17 @@ def count_rows(column: BlockedArray) -> BlockedArray:
     return column.with_lengths([n for _, n in sorted(counts)])
 
 
+def find_complete(blocks: RowBlocks) -> list[Complete]:
+    """The rows of each block that have no NaN, found in one sweep."""
+    engine = Engine(blocks, kernels=[(COMPLETE_ROWS, None)])
+    engine._checked = True  # NaN is what is looked for
+    (found,) = engine.sweep(Sweep(COMPLETE_ROWS, None, join))
+    return list(found)
+
+
 def run_sweeps(blocks: RowBlocks, *sweeps: Sweep) -> tuple[Any, ...]:
     """Answers of several sweeps over a data set, in one read of it."""
     return Engine(blocks, kernels=[(sweep.kernel, sweep.params) for sweep in sweeps]).sweep(*sweeps)
 
 
-__all__ = ["Engine", "MemoryPlanError", "SweepCost", "count_rows", "run_sweeps"]
+__all__ = ["Engine", "MemoryPlanError", "SweepCost", "count_rows", "find_complete", "run_sweeps"]

@@ -21,7 +21,7 @@ from daskml_core.data.targets import (
     merge_label_counts,
     merge_target_moments,
 )
-from daskml_core.engine import count_rows, run_sweeps
+from daskml_core.engine import count_rows, find_complete, run_sweeps
 from daskml_core.estimator import require_same_features, set_features
 from daskml_core.sweep import Array, Sweep
 from daskml_core.validate import non_negative
@@ -63,7 +63,7 @@ def _load(
         X, y = validate_data(estimator, X, y, reset=reset, accept_sparse=False, dtype=dtype, **checks)
         blocks = load(X, y, sample_weight, count_rows=count_rows)
     else:
-        blocks = load(X, y, sample_weight, feature_dim=feature_dim, count_rows=count_rows)
+        blocks = load(X, y, sample_weight, feature_dim=feature_dim, count_rows=count_rows, find_complete=find_complete)
         if reset:
             set_features(estimator, blocks)
         else:

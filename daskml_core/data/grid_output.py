@@ -1,0 +1,116 @@
+"""Row-wise results on a grid: a lazy DataArray on the samples' dimensions, NaN where a sample lacks a value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from daskml_core.data.grid import Grid, flatten_features
+from daskml_core.data.read import compute_dtype, refuse_not_finite
+from daskml_core.sweep import Array, Block, RowMap
+
+Columns = tuple[str, Any]
+"""Name of the output's second dimension, and its labels (or ``None``)."""
+
+
+def run_row_map(row_map: RowMap, block: Block) -> Array:
+    """The kernel's rows for a block, in the output's dtype."""
+    from daskml_core.engine.blas import single_threaded_blas
+
+    with single_threaded_blas():
+        rows = row_map.kernel(block, row_map.params)
+    return np.asarray(rows, dtype=row_map.dtype)
+
+
+def _with_nan(dtype: Any) -> np.dtype[Any]:
+    """The dtype that holds a result or NaN: as xarray's own ``where`` has it.
+
+    >>> _with_nan("int32"), _with_nan("float32"), _with_nan("<U3")
+    (dtype('float64'), dtype('float32'), dtype('O'))
+    """
+    dtype = np.dtype(dtype)
+    if dtype.kind == "f":
+        return dtype
+    return np.dtype(np.float64 if dtype.itemsize > 2 else np.float32) if dtype.kind in "iu" else np.dtype(object)
+
+
+def _map_chunk(rows: Array, row_map: RowMap, dtype: Any, names: Any, result: Any, block_info: Any = None) -> Array:
+    """One chunk (samples..., features) of the output."""
+    shape = rows.shape[:-1]
+    X = np.require(rows.reshape(-1, rows.shape[-1]), dtype=dtype, requirements=["C", "A"])
+    missing = np.isnan(X).any(axis=1) if rows.dtype.kind == "f" else np.zeros(len(X), dtype=bool)
+    place = block_info[0]["array-location"] if block_info else []
+    number = block_info[0]["chunk-location"] if block_info else 0
+    kept = X[~missing] if missing.any() else X
+    refuse_not_finite(kept, "X", f"{number} at {place}", 0, names)
+    out = run_row_map(row_map, Block(kept, None, None, 0, 0))
+    if missing.any():
+        whole = np.full((len(X), *out.shape[1:]), np.nan, dtype=result)
+        whole[~missing] = out
+        out = whole
+    return np.asarray(out, dtype=result).reshape(*shape, *out.shape[1:])
+
+
+def map_grid(X: Any, row_map: RowMap, *, feature_dim: str | None, columns: Columns | None, name: str | None) -> Any:
+    """The kernel's row for each sample of a grid.
+
+    Returns
+    -------
+    DataArray on the samples' dimensions, in X's order, and one more where there are several columns. Lazy, with X's chunks;
+    coordinates that lie on these dimensions alone are kept, scalar ones (a grid mapping) as well. Integers become floats
+    and text objects where X can hold NaN, so that a sample that lacks a value has NaN.
+    """
+    import dask.array as da
+    import xarray as xr
+
+    matrix, names, grid = flatten_features(X, feature_dim)
+    source, own = _features_last(X, grid, feature_dim)
+    dtype = compute_dtype(matrix.dtype)
+    result = _with_nan(row_map.dtype) if matrix.dtype.kind == "f" else np.dtype(row_map.dtype)
+    last = source.ndim - 1
+    chunks = source.chunks[:last] if row_map.n_columns is None else (*source.chunks[:last], (row_map.n_columns,))
+    values = da.map_blocks(
+        _map_chunk,
+        source,
+        row_map,
+        dtype,
+        names,
+        result,
+        dtype=result,
+        chunks=chunks,
+        drop_axis=[last] if row_map.n_columns is None else None,
+        name=None,
+        token=None,
+        meta=np.empty((0,) * len(chunks), dtype=result),
+    )
+    dims = [*grid.dims]
+    kept = {key: coord for key, coord in grid.template.coords.items() if set(coord.dims) <= set(grid.dims)}
+    if row_map.n_columns is not None:
+        other, labels = columns or ("output", None)
+        dims.append(other)
+        if own is not None and other == own.name:
+            kept[other] = own
+        elif labels is not None:
+            kept[other] = labels
+    answer = xr.DataArray(values, dims=dims, coords=kept, name=name)
+    if "grid_mapping" in X.attrs or "grid_mapping" in X.encoding:
+        answer.attrs["grid_mapping"] = X.attrs.get("grid_mapping", X.encoding.get("grid_mapping"))
+    return answer.transpose(*X.dims) if not hasattr(X, "data_vars") and set(dims) == set(X.dims) else answer
+
+
+def _features_last(X: Any, grid: Grid, feature_dim: str | None) -> tuple[Any, Any]:
+    """A Dask array (samples..., features), all features in one chunk, and the coordinate of the features."""
+    import dask.array as da
+
+    from daskml_core.data.from_xarray import find_feature_dim
+    from daskml_core.data.grid import chunked, on_grid
+
+    if hasattr(X, "data_vars"):
+        chunks = dict(zip(grid.dims, grid.chunks, strict=True))
+        parts = [on_grid(array, grid.dims, chunks).data for array in X.data_vars.values()]
+        stacked = da.stack([part.astype(np.result_type(*parts)) for part in parts], axis=-1)
+        return stacked.rechunk({-1: -1}), None
+    dim = find_feature_dim(X, feature_dim)
+    array = chunked(X).transpose(*grid.dims, dim)
+    return array.data.rechunk({array.ndim - 1: -1}), X.coords.get(dim)

@@ -1,0 +1,232 @@
+"""Writing lazy results to zarr chunk by chunk, so that an interrupted write goes on where it stopped.
+
+A template is written first: metadata and coordinates, no values. Then every Dask block is computed and written where it
+lies, and marked as done after its chunks are in place; the client holds none of them. The marks are an array of their own in
+the store, one chunk a block, and are removed at the end. zarr writes a chunk beside its place and renames it: a process that
+is killed leaves whole chunks and no mark, and the block is written again.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from daskml_core.data.grid import sizes_of
+from daskml_core.errors import UnfinishedStoreError
+from daskml_core.sweep import Array
+
+MARKS = "daskml_core_unfinished"
+"""Group of the store that says which blocks are done while a write is under way."""
+
+COMPLETE = "daskml_core_written"
+"""Attribute of a store that was written to its end: what was written."""
+
+
+def write(
+    result: Any,
+    store: Any,
+    *,
+    region: Mapping[str, slice] | None = None,
+    encoding: Mapping[str, Any] | None = None,
+    resume: bool = True,
+    overwrite: bool = False,
+) -> None:
+    """Write a lazy DataArray or Dataset to zarr, block by block, where the user runs Dask.
+
+    Running the same write again after an interruption goes on with the blocks that are missing; after its end it does
+    nothing.
+
+    Parameters
+    ----------
+    result : a prediction, a transform, labels, or anything xarray computes with Dask.
+    store : path or URL of a zarr store.
+    region : where in an existing store to write, slices by dimension; aligned to the store's chunks.
+    encoding : of the variables, as in `xarray.Dataset.to_zarr`; a dtype with ``_FillValue`` stores labels as integers.
+    resume : go on with an unfinished write of the same result; otherwise an unfinished store is refused.
+    overwrite : start anew whatever is there.
+
+    Raises
+    ------
+    FileExistsError : a store is there that this function did not write, or that holds another result.
+    UnfinishedStoreError : an unfinished write of another result, or ``resume=False``.
+    ValueError : blocks that do not lie on whole chunks of the store, naming dimension and sizes.
+
+    Notes
+    -----
+    Memory: one block of the input and of the output for each thread; each is read once.
+    """
+    dataset = result.to_dataset(name=result.name or "result") if hasattr(result, "to_dataset") else result
+    lazy = {str(name): array for name, array in dataset.data_vars.items() if array.chunks is not None and array.ndim}
+    if not lazy:
+        raise ValueError("Nothing here is lazy: write it with xarray's own to_zarr.")
+    store = os.fspath(store) if isinstance(store, os.PathLike) else store
+    if region is not None:
+        _require_aligned_region(dataset, store, region)
+        marks = f"{MARKS}_region_" + "_".join(f"{dim}{s.start}-{s.stop}" for dim, s in sorted(region.items()))
+    else:
+        marks = MARKS
+    content = {name: str(array.data.name) for name, array in sorted(lazy.items())}
+    started = None if overwrite else _unfinished(store, marks)
+    if started is not None:
+        if not resume or started != content:
+            raise UnfinishedStoreError(
+                f"{store} holds an unfinished write of "
+                + ("the same result, and resume=False." if started == content else "another result.")
+                + " Pass overwrite=True to start anew."
+            )
+    else:
+        if region is None and not overwrite and _exists(store):
+            if resume and _written(store) == content:
+                return
+            raise FileExistsError(f"{store} exists and holds something else. Pass overwrite=True to replace it.")
+        if region is None:
+            _write_template(dataset, lazy, store, encoding or {})
+        _make_marks(store, marks, lazy, content)
+    _write_blocks(lazy, store, marks, region or {})
+    _finish(store, marks, content if region is None else None)
+
+
+def _exists(store: Any) -> bool:
+    import zarr
+
+    try:
+        zarr.open(store, mode="r")
+    except (FileNotFoundError, zarr.errors.GroupNotFoundError):
+        return False
+    return True
+
+
+def _unfinished(store: Any, marks: str) -> dict[str, str] | None:
+    """What an unfinished write of a store was to hold."""
+    import zarr
+
+    try:
+        group = zarr.open_group(store, path=marks, mode="r")
+    except (FileNotFoundError, zarr.errors.GroupNotFoundError):
+        return None
+    content = group.attrs.get("content")
+    return dict(content) if isinstance(content, dict) else {}
+
+
+def _written(store: Any) -> Any:
+    import zarr
+
+    return zarr.open_group(store, mode="r", use_consolidated=False).attrs.get(COMPLETE)
+
+
+def _chunks_of(array: Any) -> dict[str, int]:
+    """A chunk size a dimension that all blocks are made of."""
+    sizes = {}
+    for dim in array.dims:
+        blocks = sizes_of(array)[str(dim)]
+        inner = blocks[:-1] if len(blocks) > 1 else blocks
+        size = math.gcd(*inner)
+        if size * 8 < max(blocks):
+            raise ValueError(
+                f"The blocks of {array.name!r} along {dim!r} have sizes {blocks[:6]}, which share no chunk size but {size}. "
+                f"Rechunk first, e.g. .chunk({{{dim!r}: {max(blocks)}}})."
+            )
+        sizes[str(dim)] = max(1, size)
+    return sizes
+
+
+def _write_template(dataset: Any, lazy: Mapping[str, Any], store: Any, encoding: Mapping[str, Any]) -> None:
+    """Metadata, coordinates, and variables that are in memory; no value of a lazy one."""
+    own = {name: {"chunks": tuple(_chunks_of(array).values())} for name, array in lazy.items()}
+    # Coordinates that are lazy, two-dimensional latitudes say, are small beside the data, and the template holds them.
+    lazy_coords = {name: coord.compute() for name, coord in dataset.coords.items() if coord.chunks is not None}
+    dataset = dataset.assign_coords(lazy_coords)
+    # Encodings that came with the input describe its chunks, not these.
+    clean = dataset.drop_encoding()
+    for name, array in dataset.variables.items():
+        kept = {key: value for key, value in array.encoding.items() if key in ("grid_mapping", "units", "calendar")}
+        clean[name].encoding.update(kept)
+    merged = {name: {**own.get(name, {}), **dict(encoding.get(name, {}))} for name in {*own, *encoding}}
+    clean.to_zarr(store, mode="w", compute=False, encoding=merged, write_empty_chunks=True, consolidated=False)
+
+
+def _make_marks(store: Any, marks: str, lazy: Mapping[str, Any], content: Mapping[str, str]) -> None:
+    import zarr
+
+    root = zarr.open_group(store, mode="a", use_consolidated=False)
+    group = root.create_group(marks, overwrite=True)
+    for name, array in lazy.items():
+        counts = array.data.numblocks
+        group.create_array(name, shape=counts, chunks=(1,) * len(counts), dtype="u1", fill_value=0)
+    group.attrs["content"] = dict(content)  # last: without it a half-made group counts as another result
+
+
+def _blocks_along(array: Any, dim: str) -> tuple[int, ...]:
+    return (array.sizes[dim],) if array.chunks is None else sizes_of(array)[dim]
+
+
+def _require_aligned_region(dataset: Any, store: Any, region: Mapping[str, slice]) -> None:
+    import zarr
+
+    group = zarr.open_group(store, mode="r", use_consolidated=False)
+    for name, array in dataset.data_vars.items():
+        target: Any = group[str(name)]
+        for axis, dim in enumerate(array.dims):
+            part = region.get(str(dim), slice(0, target.shape[axis]))
+            chunk, size = target.chunks[axis], target.shape[axis]
+            if part.stop - part.start != array.sizes[dim]:
+                raise ValueError(
+                    f"The region has {part.stop - part.start} along {dim!r}, the result {array.sizes[dim]}."
+                )
+            bounds = [part.start + int(n) for n in np.cumsum([0, *_blocks_along(array, str(dim))])]
+            bad = [n for n in bounds if n % chunk and n != size]
+            if bad:
+                raise ValueError(
+                    f"Blocks along {dim!r} begin or end at {bad[:4]}, inside of the store's chunks of {chunk}: two tasks "
+                    f"would write one chunk. Choose the region and .chunk({{{dim!r}: {chunk}}}) to match."
+                )
+
+
+def _write_block(
+    values: Array, store: Any, marks: str, name: str, dims: tuple[str, ...], start: tuple[int, ...], place: Any
+) -> None:
+    """Write one block where it lies, then mark it."""
+    import xarray as xr
+    import zarr
+
+    values = np.asarray(values)
+    region = {dim: slice(lo, lo + n) for dim, lo, n in zip(dims, start, values.shape, strict=True)}
+    xr.Dataset({name: (dims, values)}).to_zarr(
+        store, region=region, mode="r+", write_empty_chunks=True, consolidated=False
+    )
+    zarr.open_array(store, path=f"{marks}/{name}", mode="r+")[place] = 1
+
+
+def _write_blocks(lazy: Mapping[str, Any], store: Any, marks: str, region: Mapping[str, slice]) -> None:
+    """Write the blocks that are not marked yet."""
+    import dask
+    import zarr
+
+    group = zarr.open_group(store, path=marks, mode="r", use_consolidated=False)
+    writes = []
+    for name, array in lazy.items():
+        marked: Any = group[name]
+        done = np.asarray(marked[...], dtype=bool)
+        blocks = array.data.to_delayed()
+        dims = tuple(str(dim) for dim in array.dims)
+        starts = [np.cumsum([0, *sizes]) for sizes in array.data.chunks]
+        offset = [region[dim].start if dim in region else 0 for dim in dims]
+        for place in map(tuple, np.argwhere(~done).tolist()):
+            start = tuple(int(o + s[i]) for o, s, i in zip(offset, starts, place, strict=True))
+            write_one = dask.delayed(_write_block, pure=False, name="write-block")
+            writes.append(write_one(blocks[place], store, marks, name, dims, start, place))
+    dask.compute(*writes)
+
+
+def _finish(store: Any, marks: str, content: Mapping[str, str] | None) -> None:
+    """Take the marks away, and say what the store holds."""
+    import zarr
+
+    group = zarr.open_group(store, mode="r+", use_consolidated=False)
+    del group[marks]
+    if content is not None:
+        group.attrs[COMPLETE] = dict(content)
