@@ -8,6 +8,7 @@ import numpy as np
 
 from daskml_core.data.grid import Grid, flatten_features
 from daskml_core.data.read import compute_dtype, refuse_not_finite
+from daskml_core.kernels.complete import rows_kept, rows_with_nan
 from daskml_core.sweep import Array, Block, RowMap
 
 Columns = tuple[str, Any]
@@ -39,10 +40,10 @@ def _map_chunk(rows: Array, row_map: RowMap, dtype: Any, names: Any, result: Any
     """One chunk (samples..., features) of the output."""
     shape = rows.shape[:-1]
     X = np.require(rows.reshape(-1, rows.shape[-1]), dtype=dtype, requirements=["C", "A"])
-    missing = np.isnan(X).any(axis=1) if rows.dtype.kind == "f" else np.zeros(len(X), dtype=bool)
+    missing = rows_with_nan(X)
     place = block_info[0]["array-location"] if block_info else []
     number = block_info[0]["chunk-location"] if block_info else 0
-    kept = X[~missing] if missing.any() else X
+    kept = rows_kept(X, ~missing) if missing.any() else X
     refuse_not_finite(kept, "X", f"{number} at {place}", 0, names)
     out = run_row_map(row_map, Block(kept, None, None, 0, 0))
     if missing.any():
