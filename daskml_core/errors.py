@@ -15,6 +15,7 @@ __all__ = [
     "StoreChangedError",
     "StoreError",
     "StoreReadError",
+    "UnencryptedWarning",
     "UnsupportedDataError",
     "UntrustedStoreError",
 ]
@@ -76,3 +77,7 @@ class UntrustedStoreError(StoreError):
 
 class ModelFileError(ValueError):
     """A file that is no model of this library, or that asks for what a model does not: code, unknown classes, sizes."""
+
+
+class UnencryptedWarning(UserWarning):
+    """Data is about to travel between machines without encryption."""
