@@ -148,6 +148,7 @@ def test_shards_are_counted_and_looked_into(tmp_path):
         else:
             with pytest.raises(MissingChunksError, match=message):
                 Ridge().fit(array, Y)
+            assert verify(array).arrays[0].missing == (("c/2/0", (400, 600)),)
 
 
 def test_chunks_of_a_shard_beyond_the_edge_are_no_holes(tmp_path):

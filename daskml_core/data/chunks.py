@@ -111,10 +111,11 @@ def label(array: Any) -> str:
 
 def directory(array: Any) -> str | None:
     """Directory of an array in a local store, else ``None``."""
-    root = getattr(array.store, "root", None)
-    if root is None or type(array.store).__module__.split(".")[0] != "zarr":
+    import zarr
+
+    if not isinstance(array.store, zarr.storage.LocalStore):
         return None
-    return os.path.join(str(root), array.path) if array.path else str(root)
+    return os.path.join(str(array.store.root), array.path) if array.path else str(array.store.root)
 
 
 @dataclass(frozen=True, eq=False)
