@@ -18,6 +18,7 @@ from daskml_core.data.source import inspect
 from daskml_core.errors import (
     DamagedChunkError,
     MissingChunksError,
+    StoreChangedError,
     StoreError,
     StoreReadError,
     UntrustedStoreError,
@@ -190,8 +191,22 @@ def test_no_chunk_is_read_by_the_checks_and_each_file_is_looked_at_once(path, mo
     monkeypatch.setattr(type(array), "__getitem__", lambda self, index: calls.append(index))
     source = inspect(array, fill=False, follow_links=False)
     assert calls == []
-    assert len(source.stamp) == 11
+    assert len(source.stamps) == 10
     source.refuse_changed()
+    # What does not decide what is read may change.
+    (path / "notes.txt").write_text("x")
+    zarr.open_array(path, mode="r+").attrs["unit"] = "m"
+    source.refuse_changed()
+    (path / "c/3/0").write_bytes((path / "c/3/0").read_bytes())
+    with pytest.raises(StoreChangedError, match=r"1 of its chunks, first c/3/0 \(rows 300 to 399\)") as caught:
+        source.refuse_changed()
+    assert (caught.value.chunk, caught.value.rows) == ("c/3/0", (300, 400))
+    (path / "c/5/0").unlink()
+    with pytest.raises(StoreChangedError, match=r"first c/3/0.* and 1 chunks are gone"):
+        source.refuse_changed()
+    (path / "zarr.json").unlink()
+    with pytest.raises(StoreChangedError, match="metadata cannot be read any more"):
+        source.refuse_changed()
 
 
 def test_a_store_that_declares_a_billion_chunks_is_refused_as_fast_as_any(tmp_path):

@@ -126,12 +126,12 @@ class Present:
     ----------
     sizes : bytes by key, metadata included; -1 where the store does not tell without a request each.
     missing : number of stored objects that are not there, where only that is known.
-    stamp : (n_files,) one number a file of its key, size, time and inode, in the order of ``sizes``; local stores only.
+    stamps : a number of its key, size and time for each file that may be a chunk; local stores only.
     """
 
     sizes: Mapping[str, int]
     missing: int | None = None
-    stamp: Array | None = None
+    stamps: Mapping[str, int] | None = None
 
 
 def present(array: Any, *, follow_links: bool = False) -> Present | None:
@@ -184,7 +184,7 @@ def scan(base: str, root: str, ndim: int, name: str, *, follow_links: bool = Fal
     if not follow_links:
         _refuse_link_out(base, inside, "", name)
     sizes: dict[str, int] = {}
-    stamps: list[int] = []
+    stamps: dict[str, int] = {}
     todo = [("", base, 0)]
     while todo:
         prefix, path, depth = todo.pop()
@@ -206,8 +206,10 @@ def scan(base: str, root: str, ndim: int, name: str, *, follow_links: bool = Fal
                     todo.append((key + "/", entry.path, depth + 1))
             else:
                 sizes[key] = held.st_size
-                stamps.append(hash((key, held.st_size, held.st_mtime_ns, held.st_ino)))
-    return Present(sizes, stamp=np.array(stamps, dtype=np.int64))
+                # Notes and half-written files are no chunks. Inodes do not count: on network file systems they wander.
+                if key[-1].isdigit():
+                    stamps[key] = hash((held.st_size, held.st_mtime_ns))
+    return Present(sizes, stamps=stamps)
 
 
 def _refuse_link_out(path: str, inside: str, key: str, name: str) -> None:
