@@ -364,7 +364,18 @@ def _mutated(text, rng):
                 places(node[key], found)
         return found
 
-    node, key = rng.choice(places(described, []))
+    found = places(described, [])
+    if rng.random() < 0.5:
+        # What zarr itself takes: other numbers, and other words that it knows.
+        numbers = [(node, key) for node, key in found if type(node[key]) is int and key != "zarr_format"]
+        words = [(node, key) for node, key in found if node[key] in ("float32", "<f4", "little", "end", "/")]
+        for node, key in rng.sample(numbers + words, rng.randint(1, 2)):
+            if type(node[key]) is int:
+                node[key] = rng.choice([1, 2, 3, 7, 100, 4000, 2**20, 2**31, 2**40, node[key] + 1, node[key] * 2])
+            else:
+                node[key] = rng.choice(["float64", "int32", "uint8", "<f8", "<i4", ">f4", "|u1", "big", "start", "."])
+        return json.dumps(described).encode()
+    node, key = rng.choice(found)
     what = rng.random()
     if what < 0.15:
         del node[key]
