@@ -209,6 +209,27 @@ def test_no_chunk_is_read_by_the_checks_and_each_file_is_looked_at_once(path, mo
         source.refuse_changed()
 
 
+def test_metadata_of_another_store_is_compared_and_a_lost_connection_is_no_change(caplog):
+    class Remote(zarr.storage.MemoryStore):
+        fails = False
+
+        async def get(self, key, *args, **options):
+            if Remote.fails and key == "zarr.json":
+                raise OSError("connection reset")
+            return await super().get(key, *args, **options)
+
+    array = zarr.create_array(Remote(), data=X, chunks=(100, 4), **FULL)
+    source = inspect(array, fill=False, follow_links=False)
+    source.refuse_changed()
+    Remote.fails = True
+    source.refuse_changed()
+    assert "could not be compared" in caplog.text
+    Remote.fails = False
+    zarr.open_array(array.store, mode="r+").resize((1100, 4))
+    with pytest.raises(StoreChangedError, match="its metadata"):
+        source.refuse_changed()
+
+
 def test_a_store_that_declares_a_billion_chunks_is_refused_as_fast_as_any(tmp_path):
     array = zarr.create_array(tmp_path / "x", shape=(1 << 40, 4), chunks=(1 << 20, 4), dtype="f4")
     with pytest.raises(MissingChunksError, match="lacks at least 10,000 of 1,048,576 chunks: c/0/0"):

@@ -126,12 +126,14 @@ class Present:
     ----------
     sizes : bytes by key, metadata included; -1 where the store does not tell without a request each.
     missing : number of stored objects that are not there, where only that is known.
-    stamps : a number of its key, size and time for each file that may be a chunk; local stores only.
+    stamps : a number of its size and time for each file that may be a chunk; local stores only.
+    metadata_stamp : the same of the metadata files together.
     """
 
     sizes: Mapping[str, int]
     missing: int | None = None
     stamps: Mapping[str, int] | None = None
+    metadata_stamp: int = 0
 
 
 def present(array: Any, *, follow_links: bool = False) -> Present | None:
@@ -185,6 +187,7 @@ def scan(base: str, root: str, ndim: int, name: str, *, follow_links: bool = Fal
         _refuse_link_out(base, inside, "", name)
     sizes: dict[str, int] = {}
     stamps: dict[str, int] = {}
+    described: list[tuple[str, int, int]] = []
     todo = [("", base, 0)]
     while todo:
         prefix, path, depth = todo.pop()
@@ -209,7 +212,9 @@ def scan(base: str, root: str, ndim: int, name: str, *, follow_links: bool = Fal
                 # Notes and half-written files are no chunks. Inodes do not count: on network file systems they wander.
                 if key[-1].isdigit():
                     stamps[key] = hash((held.st_size, held.st_mtime_ns))
-    return Present(sizes, stamps=stamps)
+                elif key in METADATA:
+                    described.append((key, held.st_size, held.st_mtime_ns))
+    return Present(sizes, stamps=stamps, metadata_stamp=hash(tuple(described)))
 
 
 def _refuse_link_out(path: str, inside: str, key: str, name: str) -> None:

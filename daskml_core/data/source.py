@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,26 +28,29 @@ from daskml_core.data.trust import refuse_untrusted
 from daskml_core.errors import DamagedChunkError, MissingChunksError, StoreChangedError
 from daskml_core.sweep import Array
 
+log = logging.getLogger("daskml_core")
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
     """An array with what it looked like when it was checked: its metadata, and a fingerprint of the files of a local store.
 
-    ``keys`` and ``stamps`` are those of files that may be chunks, in the order of their listing; 8 bytes a file, as a store
-    may have millions.
+    ``keys`` and ``stamps`` are those of files that may be chunks, in the order of their listing; 16 bytes a file, as a
+    store may have millions.
     """
 
     array: Any
     metadata: dict[str, Any]
     stamps: Array | None = None
     keys: Array | None = None
+    metadata_stamp: int = 0
 
     @classmethod
     def of(cls, array: Any, there: Present | None) -> Source:
         """The array as it is now."""
         if there is None or there.stamps is None:
             return cls(array, _layout(array))
-        return cls(array, _layout(array), *_fingerprint(there.stamps))
+        return cls(array, _layout(array), *_fingerprint(there.stamps), there.metadata_stamp)
 
     def refuse_changed(self) -> None:
         """Refuse a store that is not what it was when it was checked; attributes may change.
@@ -57,20 +61,12 @@ class Source:
         ------
         StoreChangedError : naming the first chunk that differs.
         """
-        import zarr
-
-        name, store = label(self.array), self.array.store
-        mode: Any = "r" if store.read_only else "r+"  # not every store gives a read-only copy of itself
-        try:
-            now = _layout(zarr.open_array(store, path=self.array.path, mode=mode))
-        except Exception as error:
-            raise _changed(name, f"its metadata cannot be read any more ({error})", None, None) from error
-        if repr(now) != repr(self.metadata):
-            raise _changed(name, "its metadata", None, None)
-        if self.stamps is None or self.keys is None:
+        name = label(self.array)
+        there = None if self.stamps is None else present(self.array, follow_links=True)
+        if there is None or there.metadata_stamp != self.metadata_stamp:
+            self._refuse_other_layout(name)
+        if there is None or there.stamps is None or self.stamps is None or self.keys is None:
             return
-        there = present(self.array, follow_links=True)
-        assert there is not None and there.stamps is not None
         stamps, keys = _fingerprint(there.stamps)
         if np.array_equal(stamps, self.stamps) and np.array_equal(keys, self.keys):
             return
@@ -86,6 +82,23 @@ class Source:
         if lost:
             parts.append(f"{lost:,} chunks are gone")
         raise _changed(name, " and ".join(parts), key, rows)
+
+    def _refuse_other_layout(self, name: str) -> None:
+        """Open the array again, and compare."""
+        import zarr
+
+        store = self.array.store
+        mode: Any = "r" if store.read_only else "r+"  # not every store gives a read-only copy of itself
+        try:
+            now = _layout(zarr.open_array(store, path=self.array.path, mode=mode))
+        except Exception as error:
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                # The network's moment of weakness: no reason to throw a fit away.
+                log.warning("The metadata of array %s could not be compared with what it was: %s.", name, error)
+                return
+            raise _changed(name, f"its metadata cannot be read any more ({error})", None, None) from error
+        if repr(now) != repr(self.metadata):
+            raise _changed(name, "its metadata", None, None)
 
 
 def _layout(array: Any) -> dict[str, Any]:
