@@ -17,6 +17,7 @@ NAMES = [
     "linear_svm",
     "svm",
     "search",
+    "one_row",
 ]
 
 if __name__ == "__main__":

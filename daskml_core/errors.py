@@ -15,6 +15,7 @@ __all__ = [
     "StoreChangedError",
     "StoreError",
     "StoreReadError",
+    "UnencryptedWarning",
     "UnfinishedStoreError",
     "UnsupportedDataError",
     "UntrustedStoreError",
@@ -81,3 +82,7 @@ class UnfinishedStoreError(ValueError):
 
 class ModelFileError(ValueError):
     """A file that is no model of this library, or that asks for what a model does not: code, unknown classes, sizes."""
+
+
+class UnencryptedWarning(UserWarning):
+    """Data is about to travel between machines without encryption."""

@@ -207,6 +207,25 @@ def test_an_attribute_of_the_users_own_is_left_out_with_a_warning(tmp_path):
     assert not hasattr(daskml_core.load(tmp_path / "m"), "note")
 
 
+def test_no_byte_of_a_file_can_be_changed_unseen(tmp_path):
+    model, rng = fitted(LogisticRegression()), np.random.default_rng(0)
+    model.save(tmp_path / "m")
+    held = (tmp_path / "m").read_bytes()
+    refused = 0
+    for place in range(len(held)):
+        broken = bytearray(held)
+        broken[place] ^= 1 << int(rng.integers(8))
+        (tmp_path / "m").write_bytes(broken)
+        try:
+            back = daskml_core.load(tmp_path / "m")
+        except ModelFileError:
+            refused += 1
+        else:  # dates and the like
+            same_bits(predictions(back, X[:1]), predictions(model, X[:1]))
+            assert repr(back) == repr(model)
+    assert refused > 0.8 * len(held)
+
+
 def test_a_file_that_is_not_there_is_no_model_file_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         daskml_core.load(tmp_path / "m")

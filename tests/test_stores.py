@@ -18,6 +18,7 @@ from daskml_core.data.source import inspect
 from daskml_core.errors import (
     DamagedChunkError,
     MissingChunksError,
+    StoreChangedError,
     StoreError,
     StoreReadError,
     UntrustedStoreError,
@@ -148,6 +149,7 @@ def test_shards_are_counted_and_looked_into(tmp_path):
         else:
             with pytest.raises(MissingChunksError, match=message):
                 Ridge().fit(array, Y)
+            assert verify(array).arrays[0].missing == (("c/2/0", (400, 600)),)
 
 
 def test_chunks_of_a_shard_beyond_the_edge_are_no_holes(tmp_path):
@@ -189,8 +191,43 @@ def test_no_chunk_is_read_by_the_checks_and_each_file_is_looked_at_once(path, mo
     monkeypatch.setattr(type(array), "__getitem__", lambda self, index: calls.append(index))
     source = inspect(array, fill=False, follow_links=False)
     assert calls == []
-    assert len(source.stamp) == 11
+    assert len(source.stamps) == 10
     source.refuse_changed()
+    # What does not decide what is read may change.
+    (path / "notes.txt").write_text("x")
+    zarr.open_array(path, mode="r+").attrs["unit"] = "m"
+    source.refuse_changed()
+    (path / "c/3/0").write_bytes((path / "c/3/0").read_bytes())
+    with pytest.raises(StoreChangedError, match=r"1 of its chunks, first c/3/0 \(rows 300 to 399\)") as caught:
+        source.refuse_changed()
+    assert (caught.value.chunk, caught.value.rows) == ("c/3/0", (300, 400))
+    (path / "c/5/0").unlink()
+    with pytest.raises(StoreChangedError, match=r"first c/3/0.* and 1 chunks are gone"):
+        source.refuse_changed()
+    (path / "zarr.json").unlink()
+    with pytest.raises(StoreChangedError, match="metadata cannot be read any more"):
+        source.refuse_changed()
+
+
+def test_metadata_of_another_store_is_compared_and_a_lost_connection_is_no_change(caplog):
+    class Remote(zarr.storage.MemoryStore):
+        fails = False
+
+        async def get(self, key, *args, **options):
+            if Remote.fails and key == "zarr.json":
+                raise OSError("connection reset")
+            return await super().get(key, *args, **options)
+
+    array = zarr.create_array(Remote(), data=X, chunks=(100, 4), **FULL)
+    source = inspect(array, fill=False, follow_links=False)
+    source.refuse_changed()
+    Remote.fails = True
+    source.refuse_changed()
+    assert "could not be compared" in caplog.text
+    Remote.fails = False
+    zarr.open_array(array.store, mode="r+").resize((1100, 4))
+    with pytest.raises(StoreChangedError, match="its metadata"):
+        source.refuse_changed()
 
 
 def test_a_store_that_declares_a_billion_chunks_is_refused_as_fast_as_any(tmp_path):

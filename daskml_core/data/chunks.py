@@ -111,10 +111,11 @@ def label(array: Any) -> str:
 
 def directory(array: Any) -> str | None:
     """Directory of an array in a local store, else ``None``."""
-    root = getattr(array.store, "root", None)
-    if root is None or type(array.store).__module__.split(".")[0] != "zarr":
+    import zarr
+
+    if not isinstance(array.store, zarr.storage.LocalStore):
         return None
-    return os.path.join(str(root), array.path) if array.path else str(root)
+    return os.path.join(str(array.store.root), array.path) if array.path else str(array.store.root)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,12 +126,14 @@ class Present:
     ----------
     sizes : bytes by key, metadata included; -1 where the store does not tell without a request each.
     missing : number of stored objects that are not there, where only that is known.
-    stamp : (n_files,) one number a file of its key, size, time and inode, in the order of ``sizes``; local stores only.
+    stamps : a number of its size and time for each file that may be a chunk; local stores only.
+    metadata_stamp : the same of the metadata files together.
     """
 
     sizes: Mapping[str, int]
     missing: int | None = None
-    stamp: Array | None = None
+    stamps: Mapping[str, int] | None = None
+    metadata_stamp: int = 0
 
 
 def present(array: Any, *, follow_links: bool = False) -> Present | None:
@@ -183,7 +186,8 @@ def scan(base: str, root: str, ndim: int, name: str, *, follow_links: bool = Fal
     if not follow_links:
         _refuse_link_out(base, inside, "", name)
     sizes: dict[str, int] = {}
-    stamps: list[int] = []
+    stamps: dict[str, int] = {}
+    described: list[tuple[str, int, int]] = []
     todo = [("", base, 0)]
     while todo:
         prefix, path, depth = todo.pop()
@@ -205,8 +209,12 @@ def scan(base: str, root: str, ndim: int, name: str, *, follow_links: bool = Fal
                     todo.append((key + "/", entry.path, depth + 1))
             else:
                 sizes[key] = held.st_size
-                stamps.append(hash((key, held.st_size, held.st_mtime_ns, held.st_ino)))
-    return Present(sizes, stamp=np.array(stamps, dtype=np.int64))
+                # Notes and half-written files are no chunks. Inodes do not count: on network file systems they wander.
+                if key[-1].isdigit():
+                    stamps[key] = hash((held.st_size, held.st_mtime_ns))
+                elif key in METADATA:
+                    described.append((key, held.st_size, held.st_mtime_ns))
+    return Present(sizes, stamps=stamps, metadata_stamp=hash(tuple(described)))
 
 
 def _refuse_link_out(path: str, inside: str, key: str, name: str) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,44 +28,89 @@ from daskml_core.data.trust import refuse_untrusted
 from daskml_core.errors import DamagedChunkError, MissingChunksError, StoreChangedError
 from daskml_core.sweep import Array
 
+log = logging.getLogger("daskml_core")
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """An array with what it looked like when it was checked: a fingerprint of files, or of metadata."""
+    """An array with what it looked like when it was checked: its metadata, and a fingerprint of the files of a local store.
+
+    ``keys`` and ``stamps`` are those of files that may be chunks, in the order of their listing; 16 bytes a file, as a
+    store may have millions.
+    """
 
     array: Any
-    stamp: Array | None
     metadata: dict[str, Any]
+    stamps: Array | None = None
+    keys: Array | None = None
+    metadata_stamp: int = 0
+
+    @classmethod
+    def of(cls, array: Any, there: Present | None) -> Source:
+        """The array as it is now."""
+        if there is None or there.stamps is None:
+            return cls(array, _layout(array))
+        return cls(array, _layout(array), *_fingerprint(there.stamps), there.metadata_stamp)
 
     def refuse_changed(self) -> None:
-        """Refuse a store that is not what it was when it was checked.
+        """Refuse a store that is not what it was when it was checked; attributes may change.
 
-        Local stores: metadata, and size, time and inode of every chunk. Others: metadata.
+        Local stores: metadata, and size and time of every chunk. Others: metadata.
 
         Raises
         ------
-        StoreChangedError : naming the first file that differs.
+        StoreChangedError : naming the first chunk that differs.
         """
         name = label(self.array)
-        if self.stamp is None:
-            import zarr
-
-            store = self.array.store
-            mode: Any = "r" if store.read_only else "r+"  # not every store gives a read-only copy of itself
-            now = zarr.open_array(store, path=self.array.path, mode=mode).metadata.to_dict()
-            if repr(now) != repr(self.metadata):
-                raise _changed(name, "its metadata", None, None)
+        there = None if self.stamps is None else present(self.array, follow_links=True)
+        if there is None or there.metadata_stamp != self.metadata_stamp:
+            self._refuse_other_layout(name)
+        if there is None or there.stamps is None or self.stamps is None or self.keys is None:
             return
-        there = present(self.array, follow_links=True)
-        assert there is not None and there.stamp is not None
-        if len(there.stamp) != len(self.stamp):
-            raise _changed(name, f"it has {len(there.stamp):,} files where there were {len(self.stamp):,}", None, None)
-        different = np.flatnonzero(there.stamp != self.stamp)
-        if len(different):
-            key = list(there.sizes)[int(different[0])]
-            rows = _rows_of_key(self.array, key)
-            where = f"{key!r}" + (f" (rows {rows[0]} to {rows[1] - 1})" if rows else "")
-            raise _changed(name, f"{len(different)} of its files, first {where}", key, rows)
+        stamps, keys = _fingerprint(there.stamps)
+        if np.array_equal(stamps, self.stamps) and np.array_equal(keys, self.keys):
+            return
+        before = dict(zip(self.keys.tolist(), self.stamps.tolist(), strict=True))
+        different = [key for key, stamp in there.stamps.items() if before.get(hash(key)) != stamp]
+        lost = len(before.keys() - set(keys.tolist()))
+        key = different[0] if different else None
+        rows = None if key is None else _rows_of_key(self.array, key)
+        parts = []
+        if key is not None:
+            at = f" (rows {rows[0]} to {rows[1] - 1})" if rows else ""
+            parts.append(f"{len(different):,} of its chunks, first {key}{at}")
+        if lost:
+            parts.append(f"{lost:,} chunks are gone")
+        raise _changed(name, " and ".join(parts), key, rows)
+
+    def _refuse_other_layout(self, name: str) -> None:
+        """Open the array again, and compare."""
+        import zarr
+
+        store = self.array.store
+        mode: Any = "r" if store.read_only else "r+"  # not every store gives a read-only copy of itself
+        try:
+            now = _layout(zarr.open_array(store, path=self.array.path, mode=mode))
+        except Exception as error:
+            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+                # The network's moment of weakness: no reason to throw a fit away.
+                log.warning("The metadata of array %s could not be compared with what it was: %s.", name, error)
+                return
+            raise _changed(name, f"its metadata cannot be read any more ({error})", None, None) from error
+        if repr(now) != repr(self.metadata):
+            raise _changed(name, "its metadata", None, None)
+
+
+def _layout(array: Any) -> dict[str, Any]:
+    """The metadata that decides what is read."""
+    return {name: value for name, value in array.metadata.to_dict().items() if name != "attributes"}
+
+
+def _fingerprint(stamps: Mapping[str, int]) -> tuple[Array, Array]:
+    n = len(stamps)
+    return np.fromiter(stamps.values(), dtype=np.int64, count=n), np.fromiter(
+        map(hash, stamps), dtype=np.int64, count=n
+    )
 
 
 def _changed(name: str, what: str, key: str | None, rows: tuple[int, int] | None) -> StoreChangedError:
@@ -103,13 +149,13 @@ def inspect(array: Any, *, fill: bool, follow_links: bool, selections: Sequence[
     refuse_untrusted(array)
     there = present(array, follow_links=follow_links)
     if there is None:
-        return Source(array, None, array.metadata.to_dict())
+        return Source.of(array, None)
     if not fill:
         _refuse_missing(array, there, selections)
     _refuse_sizes(array, there, selections)
     if not fill:
         _refuse_holes_in_shards(array, there, selections)
-    return Source(array, there.stamp, array.metadata.to_dict())
+    return Source.of(array, there)
 
 
 def missing_message(array: Any, what: str) -> str:

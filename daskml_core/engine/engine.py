@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 from daskml_core.data.blocks import BlockedArray, RowBlocks
 from daskml_core.engine import memory, tasks
-from daskml_core.engine.executors import CODE_BYTES, Executor, Threads, active_executor
+from daskml_core.engine.executors import CODE_BYTES, Executor, Threads, Workers, active_executor
 from daskml_core.engine.settings import setting
+from daskml_core.engine.transport import warn_if_unencrypted
 from daskml_core.engine.tree import span_level, span_ranges
 from daskml_core.errors import MemoryPlanError
 from daskml_core.kernels.complete import COMPLETE_ROWS, Complete, join
@@ -195,6 +196,8 @@ class Engine:
         Only to those that are asked for: a fold that ends early must not read the rest of the data.
         """
         new = [span for span in spans if span.handle is None]
+        if new and isinstance(self.executor, Workers):
+            warn_if_unencrypted(self.executor.client)
         pinned = [span for span in new if span.resident]
         streamed = [span for span in new if not span.resident]
         if pinned:

@@ -25,6 +25,7 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "fan-in": (lambda value: _is_count(value, 2) and value & (value - 1) == 0, "a power of two above 1"),
     "read-ahead": (lambda value: _is_count(value, 0), "a whole number, 0 or more"),
     "residency": (lambda value: isinstance(value, bool), "true or false"),
+    "unencrypted": (lambda value: value in ("warn", "allow"), "'warn' or 'allow'"),
     "missing-chunks": (lambda value: value in ("refuse", "fill"), "'refuse' or 'fill'"),
     "links": (lambda value: value in ("refuse", "follow"), "'refuse' or 'follow'"),
     "read-retries": (lambda value: _is_count(value, 0), "a whole number, 0 or more"),

@@ -337,7 +337,9 @@ def _kind_fits(kinds: str, value: Any) -> bool:
     if kinds == "text":
         return bool(value.dtype == object and all(type(part) is str for part in value.flat))
     if kinds == "labels":
-        plain = value.dtype != object or all(isinstance(part, str | int | float | np.generic) for part in value.flat)
+        plain: bool = value.dtype != object or all(
+            isinstance(part, str | int | float | np.generic) for part in value.flat
+        )
         return bool(plain and value.ndim == 1 and len(value))
     return bool(value.dtype.kind in kinds and value.dtype.isnative and value.dtype.str[1:] != "f2")
 
@@ -347,7 +349,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= value < 1 << 62
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= int(value) < 1 << 62
 
 
 def _is_plain(value: Any) -> bool:

@@ -364,7 +364,18 @@ def _mutated(text, rng):
                 places(node[key], found)
         return found
 
-    node, key = rng.choice(places(described, []))
+    found = places(described, [])
+    if rng.random() < 0.5:
+        # What zarr itself takes: other numbers, and other words that it knows.
+        numbers = [(node, key) for node, key in found if type(node[key]) is int and key != "zarr_format"]
+        words = [(node, key) for node, key in found if node[key] in ("float32", "<f4", "little", "end", "/")]
+        for node, key in rng.sample(numbers + words, rng.randint(1, 2)):
+            if type(node[key]) is int:
+                node[key] = rng.choice([1, 2, 3, 7, 100, 4000, 2**20, 2**31, 2**40, node[key] + 1, node[key] * 2])
+            else:
+                node[key] = rng.choice(["float64", "int32", "uint8", "<f8", "<i4", ">f4", "|u1", "big", "start", "."])
+        return json.dumps(described).encode()
+    node, key = rng.choice(found)
     what = rng.random()
     if what < 0.15:
         del node[key]
@@ -395,9 +406,9 @@ def mutated_metadata(directory, n=2000, limit_s=10.0, limit_bytes=64 << 20):
             held = file.read_bytes()
             file.write_bytes(_mutated(held, rng))
             tracemalloc.reset_peak()
-            start = time.perf_counter()
+            start = time.process_time()
             error, model = attempt(lambda path=directory / name: Ridge().fit(open_zarr(path), y))
-            slowest = max(slowest, time.perf_counter() - start)
+            slowest = max(slowest, time.process_time() - start)
             largest = max(largest, tracemalloc.get_traced_memory()[1])
             text = file.read_bytes()
             file.write_bytes(held)
@@ -414,7 +425,7 @@ def mutated_metadata(directory, n=2000, limit_s=10.0, limit_bytes=64 << 20):
     tracemalloc.stop()
     promised = "a typed error, the same model, or that of the data as declared now; never a hang, a crash, or 64 MiB"
     measured = (
-        f"{refused} refused, {same} same, {other} as declared; at most {slowest:.1f} s, {largest / 2**20:.0f} MiB"
+        f"{refused} refused, {same} same, {other} as declared; at most {slowest:.1f} CPU s, {largest / 2**20:.0f} MiB"
     )
     return promised, measured
 
@@ -513,10 +524,10 @@ def absurd_sizes(directory):
         for store in stores:
             for missing in ("refuse", "fill"):
                 tracemalloc.reset_peak()
-                start = time.perf_counter()
+                start = time.process_time()
                 with dask.config.set({"daskml-core.missing-chunks": missing}):
                     error, _ = attempt(lambda store=store: Ridge().fit(open_zarr(store), y))
-                slowest = max(slowest, time.perf_counter() - start)
+                slowest = max(slowest, time.process_time() - start)
                 largest = max(largest, tracemalloc.get_traced_memory()[1])
                 wrong_length = type(error) is ValueError and "inconsistent numbers of samples" in str(error)
                 assert isinstance(error, TYPED) or wrong_length, repr(error)
@@ -529,7 +540,7 @@ def absurd_sizes(directory):
     tracemalloc.stop()
     assert slowest < 20, slowest
     assert largest < 256 << 20, largest
-    measured = f"{tried + 1} of {tried + 1} refused, at most {slowest:.1f} s and {largest / 2**20:.0f} MiB"
+    measured = f"{tried + 1} of {tried + 1} refused, at most {slowest:.1f} CPU s and {largest / 2**20:.0f} MiB"
     return "refused before anything is read", measured
 
 
