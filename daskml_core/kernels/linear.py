@@ -159,9 +159,11 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
             assert grad_W is not None and grad_b is not None
             total, R = loss.evaluate(Z, y, s)
             value[models] += total
-            grad_W[:, on] += (x.T @ R[:, 0])[:, None] if width == 1 else x.T @ R
+            # `dot`, not `@`: NumPy's matmul keeps the interpreter's lock where the result has fewer than 500 entries,
+            # however many rows are summed, and threads then take turns.
+            grad_W[:, on] += np.dot(x.T, R[:, 0])[:, None] if width == 1 else np.dot(x.T, R)
             # A product with ones: NumPy's sum along the first axis takes ten times as long.
-            grad_b[on] += np.ones(len(R), dtype=R.dtype) @ R
+            grad_b[on] += np.dot(np.ones(len(R), dtype=R.dtype), R)
             if hess is not None:
                 _add_hessian(hess, x, Z, y, s, loss)
     return LinearPartial(value, grad_W, grad_b, hess)
@@ -194,7 +196,7 @@ def _add_hessian(hess: Array, x: Array, Z: Array, y: Array, s: Weights, loss: Lo
                     h = p[:, k] * ((k == q) - p[:, q])
                     if c is not None:
                         h = (h * c).astype(x.dtype)
-                    part = A.T @ (h[:, None] * A)
+                    part = np.dot(A.T, h[:, None] * A)
                     hess[j, k::K, q::K] += part
                     if q > k:
                         hess[j, q::K, k::K] += part.T
@@ -203,7 +205,7 @@ def _add_hessian(hess: Array, x: Array, Z: Array, y: Array, s: Weights, loss: Lo
     for j in range(H.shape[1]):
         # A' (h A) as S' S with S = sqrt(h) A: BLAS then computes one triangle and the result is exactly symmetric.
         S = np.sqrt(H[:, j])[:, None] * A
-        hess[j] += S.T @ S
+        hess[j] += np.dot(S.T, S)
 
 
 def _workspace(n_rows: int, n_features: int, params: LinearParams) -> int:

@@ -6,6 +6,10 @@ cell, for all splits at the price of one; a step common to all splits, and a sec
 way in lockstep, with its setting's sample Hessian as metric, and leaves when it has converged. Splits differ from each other
 much less than the sample from the data: most models are there after one step of their own. Other solvers run in lockstep
 from the start.
+
+Penalties that the tolerance cannot tell apart (C of 10 and of 100 on a million rows) are led by one of them: a gradient of
+the loss is a gradient of every setting, for only the penalty's own is another. What follows is checked against the tolerance
+by its own gradient, and moved along the tangent of the path.
 """
 
 from __future__ import annotations
@@ -58,6 +62,9 @@ from daskml_core.validate import random_seed
 
 MAX_SHARED_CELLS = 64
 """Cells up to which a gradient a cell is cheaper than a gradient a model."""
+
+ALIKE = 0.1
+"""Settings whose gradients at one point differ by less than this part of the tolerance share their sweeps."""
 
 METRIC_BYTES = 64 << 20
 """Most that metrics of each setting and split may take; beyond it the splits of a setting share one."""
@@ -124,6 +131,7 @@ class LinearBatch:
         self._by_split = False
         self._sample: RowSample | None = None
         self._known: dict[int, tuple[tuple[Array, Array], CellLossPartial, int]] = {}
+        self._leader: dict[int, int] = {}
 
     # -- what is known before X is read --------------------------------------------------------------------------
 
@@ -249,6 +257,7 @@ class LinearBatch:
         for job in jobs:
             self.build(job, self.moments)
         solvers = []
+        followers: list[Job] = []
         if sampled:
             sample: RowSample = answers["sample"]
             if len(sample.X) >= blocks.n_rows:
@@ -258,10 +267,12 @@ class LinearBatch:
                 squares = answers["squares"]
                 squares = squares.squares[None, :] if isinstance(squares, SecondMoments) else squares
                 solvers += self._correct(engine, sampled, sample, squares)
+                followers = [job for job in sampled if job.setting in self._leader]
         others = [job for job in jobs if job not in sampled]
         for job in others:
             solvers.append((job, self._start_other(job)))
         self._drive(engine, solvers)
+        self._drive(engine, self._follow(followers, jobs))
 
     def _start_other(self, job: Job) -> Any:
         assert job.objective is not None and job.theta is not None
@@ -331,7 +342,12 @@ class LinearBatch:
 
         def chain(members: Sequence[Job]) -> Generator[Any, Any, None]:
             last: Array | None = None
+            lead: Job | None = None
             for job in members:
+                if lead is not None and _alike(lead, job, starts[lead.setting]):
+                    self._leader[job.setting] = lead.setting
+                    continue
+                lead = job
                 objective, block = self._local(job, sample, folds=False)
                 tol, max_iter, _ = stopping(job.estimator)
                 assert job.theta is not None
@@ -351,6 +367,9 @@ class LinearBatch:
             yield
 
         drive([chain(ordered[lo : lo + CHAIN]) for lo in range(0, len(ordered), CHAIN)], engine)
+        self._join_chains(ordered, starts)
+        jobs = [job for job in jobs if job.setting not in self._leader]
+        starts = {setting: starts[setting] for setting in {job.setting: None for job in jobs}}
         for job in jobs:
             assert job.objective is not None
             job.theta = job.objective.scaled(*starts[job.setting])
@@ -360,6 +379,50 @@ class LinearBatch:
         moved = self._common_steps(jobs, starts, first)
         second = self._gradients(engine, [job for job in jobs if job.setting in moved], moved)
         return [(job, self._go_on(job, self._better(job, first[id(job)], second.get(id(job)), moved))) for job in jobs]
+
+    def _join_chains(self, ordered: Sequence[Job], starts: dict[int, tuple[Array, Array]]) -> None:
+        """Leaders across chains, and everyone's leader's leader."""
+        lead: Job | None = None
+        for job in ordered:
+            if job.setting in self._leader:
+                self._leader[job.setting] = self._leader.get(self._leader[job.setting], self._leader[job.setting])
+            elif lead is not None and _alike(lead, job, starts[lead.setting]):
+                self._leader[job.setting] = lead.setting
+            else:
+                lead = job
+
+    def _follow(self, followers: Sequence[Job], jobs: Sequence[Job]) -> list[tuple[Job, Any]]:
+        """Settings that were led: their leader's models moved along the path; solvers of those that are not there yet."""
+        leaders = {(job.setting, job.split): job for job in jobs}
+        rest = []
+        for job in followers:
+            leader = self._leader[job.setting]
+            lead = leaders[leader, job.split]
+            objective, at = job.objective, lead.state
+            assert objective is not None and lead.objective is not None
+            self._inherit(job, lead)
+            tol, max_iter, _ = stopping(job.estimator)
+            weaker = (objective.penalty.l2 - lead.objective.penalty.l2) * np.where(objective.penalised(), at.theta, 0.0)
+            here = Evaluation(at.value + 0.5 * float(weaker @ at.theta), at.grad + weaker, None)
+            state = lbfgs_state(objective, at.theta, here, tol, self._metric_of(job), (), at.n_iter)
+            if not state.converged:
+                rest.append((job, correct(objective, state, tol, max_iter, PATIENCE)))
+                continue
+            # The tangent of the path: what two penalties differ by, which is known exactly, without another look.
+            job.state = replace(state, theta=at.theta - solve_spd(state.metric, weaker))
+            job.history = [*lead.history[:-1], *([{**lead.history[-1], **state.record()}] if lead.history else [])]
+            job.theta = job.state.theta
+        return rest
+
+    def _inherit(self, job: Job, lead: Job) -> None:
+        """A led setting's metrics, its leader's but for the penalty, and the point that its leader knows."""
+        assert job.objective is not None and lead.objective is not None
+        weaker = (job.objective.penalty.l2 - lead.objective.penalty.l2) * np.diag(job.objective.penalised().astype(float))
+        for split in (None, job.split):
+            if (lead.setting, split) in self.metrics:
+                self.metrics[job.setting, split] = self.metrics[lead.setting, split] + weaker
+        if lead.setting in self._known:
+            self._known[job.setting] = self._known[lead.setting]
 
     def _splits_differ(self, jobs: Sequence[Job], squares: Array) -> bool:
         """Whether a Hessian of all rows is a bad metric for some split: a category may be missing from its rows."""
@@ -523,6 +586,8 @@ class LinearBatch:
         self._prepare(job)
         self.build(job, getattr(self, "moments", None))
         assert job.objective is not None
+        if not self._by_class:  # all rows alike: without a table the kernel of one model does it in half the time
+            job.objective = replace(job.objective, folds=None)
         if self._sample is not None and self._sampled(job):
             self._solve_complete(engine, [job], self._sample)
             return
@@ -545,7 +610,28 @@ def _by_strength(job: Job) -> tuple[Any, ...]:
     objective = job.objective
     assert objective is not None
     penalty = objective.penalty
-    return (objective.loss.name, objective.size, penalty.l1 > 0, -(penalty.l1 + penalty.l2), job.setting)
+    return (*_kind(job)[:4], -(penalty.l1 + penalty.l2), job.setting)
+
+
+def _kind(job: Job) -> tuple[Any, ...]:
+    """Jobs of one kind differ in the strength of their penalty alone."""
+    objective = job.objective
+    assert objective is not None
+    weights = repr(getattr(job.estimator, "class_weight", None))
+    return (repr(objective.loss), objective.size, weights, objective.penalty.l1 > 0, *stopping(job.estimator)[:2])
+
+
+def _alike(lead: Job, job: Job, at: tuple[Array, Array]) -> bool:
+    """Whether two settings' gradients at the first one's solution differ by nothing that the tolerance would notice.
+
+    Of smooth penalties; with an l1 part the coefficients that are zero differ, and those should be each setting's own.
+    """
+    if _kind(lead) != _kind(job) or job.objective is None or lead.objective is None or job.objective.penalty.l1:
+        return False
+    theta = job.objective.scaled(*at)
+    weaker = abs(job.objective.penalty.l2 - lead.objective.penalty.l2)
+    largest = float(np.abs(theta[job.objective.penalised()]).max(initial=0.0))
+    return weaker * largest <= ALIKE * stopping(job.estimator)[0]
 
 
 def _scaled_squares(block: Block, shift: Array, scale: Array) -> Array:

@@ -117,6 +117,11 @@ class _Splitter:
         yield from self.folds(X, y, groups).indices()
 
 
+def _remainders(n: int, k: int) -> Array:
+    """How many of the numbers below ``n`` leave each remainder 0..k-1."""
+    return (n - np.arange(k) + k - 1) // k
+
+
 def _require_rows(n_splits: int, n: int) -> None:
     if n_splits > n:
         raise ValueError(
@@ -208,10 +213,12 @@ class StratifiedKFold(_Splitter, reference.StratifiedKFold):
         order = np.argsort(first, kind="stable")
         stops = np.cumsum(counts[order])
         rng = check_random_state(0 if self.random_state is None else self.random_state)
-        test_fold = np.empty(n, dtype=smallest_dtype(k))
+        dtype = smallest_dtype(k)
+        test_fold = np.empty(n, dtype=dtype)
         for c, stop in zip(order, stops, strict=True):
-            taken = np.arange(stop - counts[c], stop) % k
-            of_class = np.repeat(np.arange(k), np.bincount(taken, minlength=k))
+            # Fold i gets the class's rows whose place among all rows in this order leaves the remainder i.
+            taken = _remainders(int(stop), k) - _remainders(int(stop - counts[c]), k)
+            of_class = np.repeat(np.arange(k, dtype=dtype), taken)
             if self.shuffle:
                 rng.shuffle(of_class)
             test_fold[codes == c] = of_class
