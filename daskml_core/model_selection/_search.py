@@ -16,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted
 from daskml_core.model_selection._run import Evaluation, Request, SearchPlan, call_scorer, default_scorer, plan, run
 from daskml_core.model_selection._scoring import scorers_of
 from daskml_core.sweep import Array
+from daskml_core.validate import flag
 
 PRE_DISPATCH = "2*n_jobs"
 
@@ -124,7 +125,7 @@ class _Search:
             groups=groups,
             scorers=scorers,
             params=params,
-            train_scores=bool(self.return_train_score),
+            train_scores=flag("return_train_score", self.return_train_score),
             error_score=self.error_score,
             verbose=int(self.verbose),
             choose=choose if self.refit else None,

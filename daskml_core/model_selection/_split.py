@@ -14,7 +14,7 @@ from daskml_core.data.split import RowSplit, select
 from daskml_core.data.targets import LABEL_COUNTS, encode_labels, merge_label_counts
 from daskml_core.engine import count_rows, run_sweeps
 from daskml_core.sweep import Array, Block, Kernel, Sweep
-from daskml_core.validate import random_seed
+from daskml_core.validate import flag, random_seed
 
 
 def _column(array: Any, feature_dim: str | None) -> tuple[BlockedArray, int]:
@@ -142,7 +142,7 @@ def train_test_split(
             )
     lengths = tuple(int(n) for n in first.lengths if n is not None)
     train, test = _sizes(first.n_rows, test_size, train_size)
-    split = RowSplit(test, train, first.n_rows, random_seed(random_state), bool(shuffle))
+    split = RowSplit(test, train, first.n_rows, random_seed(random_state), flag("shuffle", shuffle))
     if by == "block":
         split = replace(split, by_block=_block_sides(lengths, train, test, split.seed, shuffle))
     codes, before = (None, None) if stratify is None else _stratify(stratify, lengths)
