@@ -105,7 +105,9 @@ def load_regression(
     reset: bool = True,
 ) -> TrainingSet:
     """Data of a regressor: y numeric and finite, (rows,) or (rows, targets) where the model has several outputs."""
-    blocks = load_with_target(estimator, X, y, sample_weight, feature_dim, reset, multi_output=multi_output, y_numeric=True)
+    blocks = load_with_target(
+        estimator, X, y, sample_weight, feature_dim, reset, multi_output=multi_output, y_numeric=True
+    )
     assert blocks.y is not None
     target = blocks.y if multi_output else one_column(blocks.y)
     if target.dtype.kind not in "fiub":

@@ -417,7 +417,9 @@ class LinearBatch:
     def _inherit(self, job: Job, lead: Job) -> None:
         """A led setting's metrics, its leader's but for the penalty, and the point that its leader knows."""
         assert job.objective is not None and lead.objective is not None
-        weaker = (job.objective.penalty.l2 - lead.objective.penalty.l2) * np.diag(job.objective.penalised().astype(float))
+        weaker = (job.objective.penalty.l2 - lead.objective.penalty.l2) * np.diag(
+            job.objective.penalised().astype(float)
+        )
         for split in (None, job.split):
             if (lead.setting, split) in self.metrics:
                 self.metrics[job.setting, split] = self.metrics[lead.setting, split] + weaker
