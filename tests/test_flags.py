@@ -20,10 +20,8 @@ def flags():
     for cls, estimator in {type(estimator): estimator for estimator in ESTIMATORS}.items():
         for name, parameter in inspect.signature(cls.__init__).parameters.items():
             # scikit-learn's own parameters: refit may be the name of a metric, and its pipeline takes any verbose.
-            own = (name == "refit" and hasattr(estimator, "estimator")) or (
-                name == "verbose" and hasattr(estimator, "steps")
-            )
-            if isinstance(parameter.default, bool) and not own:
+            own = {"refit": "estimator", "verbose": "steps"}.get(name)
+            if isinstance(parameter.default, bool) and not (own and hasattr(estimator, own)):
                 yield pytest.param(estimator, name, id=f"{cls.__name__}-{name}")
 
 

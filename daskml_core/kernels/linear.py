@@ -266,17 +266,34 @@ LINEAR_LOSS = Kernel(linear_loss, _name, _workspace, _partial_bytes, stack=_stac
 
 
 class SecondMoments(NamedTuple):
-    """Weighted sums of squares of the features (d,), float64."""
+    """Weighted sums of squares of the features (d,), float64; (d, m) of the rows that m models see."""
 
     squares: Array
 
 
-def second_moments(block: Block, params: None) -> SecondMoments:
-    """``sum_i s_i x_ij**2`` for every feature j."""
-    squares = np.zeros(block.X.shape[1])
+def second_moments(block: Block, params: FoldMask | None) -> SecondMoments:
+    """``sum_i s_i x_ij**2`` for every feature j; of each model's rows where there is a mask."""
+    d = block.X.shape[1]
+    if params is not None:
+        return _squares_seen(block, params)
+    squares = np.zeros(d)
     weight = np.zeros(0) if block.weight is None else block.weight
-    _add_squares(block.X, weight, tile_rows(block.X.shape[1], 8), squares)
+    _add_squares(block.X, weight, tile_rows(d, 8), squares)
     return SecondMoments(squares)
+
+
+def _squares_seen(block: Block, folds: FoldMask) -> SecondMoments:
+    d, step = block.X.shape[1], tile_rows(block.X.shape[1], 8)
+    # Models of one split see the same rows: each split's sum is taken once.
+    table, model = np.unique(folds.table(np.float64), axis=1, return_inverse=True)
+    squares, place = np.zeros((d, table.shape[1])), folds.rows(block)
+    for lo in range(0, block.n_rows, step):
+        rows = slice(lo, lo + step)
+        s = table[place[rows]]
+        if block.weight is not None:
+            s = s * block.weight[rows, None]
+        squares += np.dot(np.square(block.X[rows], dtype=np.float64).T, s)
+    return SecondMoments(squares[:, model.reshape(-1)])
 
 
 # `contract` only fuses a product with its addition; rows are added in their own order.
@@ -296,4 +313,34 @@ def _add_squares(X: Any, weight: Any, tile: int, squares: Any) -> None:  # pragm
             squares[j] += part[j]
 
 
-SECOND_MOMENTS = Kernel(second_moments, "second-moments", lambda n, d, p: min(n, 8192) * d * 16, lambda d, p: 8 * d)
+def _stack_masks(requests: Sequence[FoldMask | None]) -> FoldMask | None:
+    masks = [p for p in requests if p is not None]
+    return masks[0]._replace(weight=np.concatenate([p.weight for p in masks], axis=-1)) if masks else None
+
+
+def _split_moments(partial: SecondMoments, requests: Sequence[FoldMask | None]) -> list[SecondMoments]:
+    parts, model = [], 0
+    for p in requests:
+        if p is None:
+            parts.append(SecondMoments(partial.squares.copy()))
+            continue
+        stop = model + p.weight.shape[-1]
+        parts.append(SecondMoments(partial.squares[:, model:stop].copy()))
+        model = stop
+    return parts
+
+
+def _moments_workspace(n_rows: int, n_features: int, params: FoldMask | None) -> int:
+    rows = min(n_rows, 8192)
+    return rows * n_features * 16 + (0 if params is None else 8 * (n_rows + rows * params.weight.shape[-1]))
+
+
+SECOND_MOMENTS = Kernel(
+    second_moments,
+    "second-moments",
+    _moments_workspace,
+    lambda d, p: 8 * d * (1 if p is None else p.weight.shape[-1]),
+    stack=_stack_masks,
+    split=_split_moments,
+    stack_key=lambda p: None if p is None else (p.cell_of, p.weight.shape[:-1]),
+)

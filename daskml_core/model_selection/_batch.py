@@ -56,7 +56,7 @@ from daskml_core.solvers.in_memory import solve_in_memory
 from daskml_core.solvers.lbfgs import lbfgs_state
 from daskml_core.solvers.newton import newton, solve_spd
 from daskml_core.solvers.prox_newton import prox_newton, prox_newton_state
-from daskml_core.solvers.sampled_newton import complete_metric, correct, sample_size
+from daskml_core.solvers.sampled_newton import complete_metric, correct, in_memory_tol, sample_size
 from daskml_core.sweep import Array, Block, Sweep, add
 from daskml_core.validate import random_seed
 
@@ -318,7 +318,7 @@ class LinearBatch:
                 start = last if last is not None and last.shape == job.theta.shape else job.theta
                 solve = prox_newton if objective.penalty.l1 else newton
                 # In memory more digits cost next to nothing; the result is that of a fit of these rows alone.
-                solver = solve(objective, start, tol=min(tol, 1e-10), max_iter=max_iter)  # type: ignore[operator]
+                solver = solve(objective, start, tol=min(tol, in_memory_tol(objective)), max_iter=max_iter)  # type: ignore[operator]
                 job.state = solve_in_memory(solver, block)
                 job.history = [job.state.record()]
                 job.theta = np.asarray(job.state.theta)
