@@ -612,7 +612,7 @@ def _by_strength(job: Job) -> tuple[Any, ...]:
     objective = job.objective
     assert objective is not None
     penalty = objective.penalty
-    return (*_kind(job)[:4], -(penalty.l1 + penalty.l2), job.setting)
+    return (*_kind(job)[:5], -(penalty.l1 + penalty.l2), job.setting)
 
 
 def _kind(job: Job) -> tuple[Any, ...]:
@@ -620,7 +620,9 @@ def _kind(job: Job) -> tuple[Any, ...]:
     objective = job.objective
     assert objective is not None
     weights = repr(getattr(job.estimator, "class_weight", None))
-    return (repr(objective.loss), objective.size, weights, objective.penalty.l1 > 0, *stopping(job.estimator)[:2])
+    intercept = objective.intercept_scaling or 0.0
+    stop = stopping(job.estimator)[:2]
+    return (repr(objective.loss), objective.size, weights, intercept, objective.penalty.l1 > 0, *stop)
 
 
 def _alike(lead: Job, job: Job, at: tuple[Array, Array]) -> bool:

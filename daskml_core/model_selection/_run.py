@@ -192,6 +192,9 @@ def _batchable(request: Request, estimators: Sequence[Any]) -> _Batchable:
     loader = clone(first)
     data = loader._training_set(request.X, request.y, given.get("sample_weight"), given.get("feature_dim"))
     for model in models:
+        reason = model._not_in_a_batch(data) if hasattr(model, "_not_in_a_batch") else None
+        if reason:
+            raise NotBatchable(reason)
         if isinstance(model, _GramRegressor):
             model._check_solver()
         for attribute in ("n_features_in_", "feature_names_in_", "_feature_dim"):
@@ -250,9 +253,11 @@ class BatchRun:
         ]
         self.batch = self.parts.batch(self.parts.data, folds, self.jobs, self.parts.scaler)
         self.engine, self.batches = _cut_into_batches(self.batch, self.jobs, len(estimators))
-        classes = self.parts.data.classes
+        classes, first = self.parts.data.classes, self.parts.models[0]
         self.metrics = {
-            name: metric_of(scorer, None if classes is None else len(classes))
+            name: metric_of(
+                scorer, None if classes is None else len(classes), probabilities=hasattr(first, "predict_proba")
+            )
             for name, scorer in request.scorers.items()
         }
 
