@@ -100,7 +100,7 @@ def logistic() -> None:
 
 def against_scikit_learn() -> None:
     """100 models on the first rows, against scikit-learn's search on as many rows in memory."""
-    n = 200_000
+    n = 500_000
     part = part_of_store(n)
     x, t = part["X"][:], part["y"][:]
     grid = {"C": CS}
@@ -190,7 +190,9 @@ def agreement() -> None:
         ours, wall, _ = timed(
             lambda x=X, t=y, o=options: GridSearchCV(LogisticRegression(tol=1e-12), grid, **o).fit(x, t)
         )
-        model = reference.LogisticRegression(solver="newton-cholesky", tol=1e-10, max_iter=1000)
+        # Some training rows lack a category (flights are sorted by date): its column is constant there, and only the penalty
+        # tells its coefficient from the intercept. At tol=1e-10 scikit-learn's is 1e-5 off along that valley.
+        model = reference.LogisticRegression(solver="newton-cholesky", tol=1e-13, max_iter=1000)
         other, sk_wall, _ = timed(lambda x=X, t=y, o=options, m=model: theirs.GridSearchCV(m, grid, **o).fit(x, t))
         gaps = [
             max(
@@ -209,9 +211,7 @@ def agreement() -> None:
     )
     gate("the same best parameters", same)
     gate("all fold accuracies equal", accuracy == 0)
-    # Flights are sorted by date: a fold's training rows lack months, whose coefficients only the penalty determines there,
-    # while its test rows are of these months.
-    gate(f"all fold scores within 1e-4 (worst {worst:.1e})", worst <= 1e-4)
+    gate(f"all fold scores within 1e-6 (worst {worst:.1e})", worst <= 1e-6)
 
 
 def cluster_store() -> zarr.Group:
