@@ -365,6 +365,24 @@ def test_penalties_that_the_tolerance_cannot_tell_apart_share_their_sweeps(large
             np.testing.assert_allclose(found.models[i][k].coef_, alone.coef_, atol=2e-3)
 
 
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_penalties_that_are_alike_behind_a_scaler_and_with_class_weights(larger, class_weight):
+    X, y = larger
+    X = X * [100, 1, 1e-2, 3, 1] + 5
+    names = {"logisticregression__C": [10.0, 20.0, 1e3]}
+    options = {"cv": theirs.KFold(3), "scoring": "neg_log_loss", "refit": lambda results: 2}
+    found = pipeline.make_pipeline(StandardScaler(), LogisticRegression(tol=1e-5, class_weight=class_weight))
+    exact = reference.LogisticRegression(**EXACT, class_weight=class_weight)
+    found = GridSearchCV(found, names, **options).fit(lazy(X, 8000), y)
+    expected = pipeline.make_pipeline(preprocessing.StandardScaler(), exact)
+    expected = theirs.GridSearchCV(expected, names, **options).fit(X, y)
+    same_scores(found, expected, rtol=0, atol=1e-5)
+    for a, b in zip(found.best_estimator_, expected.best_estimator_, strict=True):
+        if hasattr(a, "coef_"):
+            np.testing.assert_allclose(a.coef_, b.coef_, atol=1e-3)
+    assert found.best_estimator_[-1].get_params()["C"] == 1e3
+
+
 def test_with_the_default_tolerance_a_search_is_a_few_fits(larger):
     X, y = larger
     model = LogisticRegression().fit(lazy(X, 8000), y)

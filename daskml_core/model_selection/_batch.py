@@ -17,7 +17,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,7 @@ from daskml_core.kernels.sample import RowSample, sample_sweep
 from daskml_core.linear_model._data import TrainingSet, class_factors
 from daskml_core.linear_model._solve import NEWTON_LIMIT, kernels_of, start_solver
 from daskml_core.model_selection._folds import Folds
+from daskml_core.model_selection._job import Job, alike, by_strength, stopping
 from daskml_core.objective import Evaluation, LinearObjective
 from daskml_core.solvers.in_memory import solve_in_memory
 from daskml_core.solvers.lbfgs import lbfgs_state
@@ -62,9 +63,6 @@ from daskml_core.validate import random_seed
 
 MAX_SHARED_CELLS = 64
 """Cells up to which a gradient a cell is cheaper than a gradient a model."""
-
-ALIKE = 0.1
-"""Settings whose gradients at one point differ by less than this part of the tolerance share their sweeps."""
 
 METRIC_BYTES = 64 << 20
 """Most that metrics of each setting and split may take; beyond it the splits of a setting share one."""
@@ -78,26 +76,6 @@ PATIENCE = 12
 CHAIN = 5
 """Settings that are solved on the sample one after the other, each from the last one's solution; chains run side by side.
 A fixed number: it decides where models start, and so their bits."""
-
-
-@dataclass(eq=False)
-class Job:
-    """One model to train: an estimator with its parameters set, on the training rows of one split."""
-
-    estimator: Any
-    setting: int
-    split: int
-    """-1 for all rows."""
-    cells: Array
-    """(n_cells,) bool, the training cells."""
-    data: TrainingSet | None = None
-    factors: Array | None = None
-    """(n_classes,) class weights."""
-    scaler: Any = None
-    objective: LinearObjective | None = None
-    theta: Array | None = None
-    state: Any = None
-    history: Sequence[dict[str, Any]] = ()
 
 
 class NotBatchable(Exception):
@@ -311,7 +289,7 @@ class LinearBatch:
 
         def chain(members: Sequence[Job]) -> Generator[Any, Any, None]:
             last: Array | None = None
-            for job in sorted(members, key=_by_strength):
+            for job in sorted(members, key=by_strength):
                 objective, block = self._local(job, sample, folds=True)
                 tol, max_iter, _ = stopping(job.estimator)
                 assert job.theta is not None
@@ -337,14 +315,14 @@ class LinearBatch:
         for job in jobs:
             settings.setdefault(job.setting, job)
         self._by_split = self._splits_differ(jobs, squares)
-        ordered = sorted(settings.values(), key=_by_strength)
+        ordered = sorted(settings.values(), key=by_strength)
         starts: dict[int, tuple[Array, Array]] = {}
 
         def chain(members: Sequence[Job]) -> Generator[Any, Any, None]:
             last: Array | None = None
             lead: Job | None = None
             for job in members:
-                if lead is not None and _alike(lead, job, starts[lead.setting]):
+                if lead is not None and alike(lead, job, starts[lead.setting]):
                     self._leader[job.setting] = lead.setting
                     continue
                 lead = job
@@ -386,7 +364,7 @@ class LinearBatch:
         for job in ordered:
             if job.setting in self._leader:
                 self._leader[job.setting] = self._leader.get(self._leader[job.setting], self._leader[job.setting])
-            elif lead is not None and _alike(lead, job, starts[lead.setting]):
+            elif lead is not None and alike(lead, job, starts[lead.setting]):
                 self._leader[job.setting] = lead.setting
             else:
                 lead = job
@@ -607,50 +585,12 @@ class LinearBatch:
             self._drive(engine, [(job, self._start_other(job))])
 
 
-def _by_strength(job: Job) -> tuple[Any, ...]:
-    """Alike problems are neighbours, the strongest penalty first: there the start at zero is close."""
-    objective = job.objective
-    assert objective is not None
-    penalty = objective.penalty
-    return (*_kind(job)[:5], -(penalty.l1 + penalty.l2), job.setting)
-
-
-def _kind(job: Job) -> tuple[Any, ...]:
-    """Jobs of one kind differ in the strength of their penalty alone."""
-    objective = job.objective
-    assert objective is not None
-    weights = repr(getattr(job.estimator, "class_weight", None))
-    intercept = objective.intercept_scaling or 0.0
-    stop = stopping(job.estimator)[:2]
-    return (repr(objective.loss), objective.size, weights, intercept, objective.penalty.l1 > 0, *stop)
-
-
-def _alike(lead: Job, job: Job, at: tuple[Array, Array]) -> bool:
-    """Whether two settings' gradients at the first one's solution differ by nothing that the tolerance would notice.
-
-    Of smooth penalties; with an l1 part the coefficients that are zero differ, and those should be each setting's own.
-    """
-    if _kind(lead) != _kind(job) or job.objective is None or lead.objective is None or job.objective.penalty.l1:
-        return False
-    theta = job.objective.scaled(*at)
-    weaker = abs(job.objective.penalty.l2 - lead.objective.penalty.l2)
-    largest = float(np.abs(theta[job.objective.penalised()]).max(initial=0.0))
-    return weaker * largest <= ALIKE * stopping(job.estimator)[0]
-
-
 def _scaled_squares(block: Block, shift: Array, scale: Array) -> Array:
     total = np.zeros(len(shift))
     for lo in range(0, block.n_rows, 4096):
         x = np.square((block.X[lo : lo + 4096] - shift) / scale)
         total += x.sum(axis=0) if block.weight is None else block.weight[lo : lo + 4096] @ x
     return total
-
-
-def stopping(estimator: Any) -> tuple[float, int, Any]:
-    """Tolerance, iterations and solver options of an estimator."""
-    if hasattr(estimator, "_stopping"):
-        return estimator._stopping()  # type: ignore[no-any-return]
-    return float(estimator.tol), int(estimator.max_iter), estimator.solver_options
 
 
 def fit_scaler(scaler: Any, moments: FeatureMoments, blocks: RowBlocks) -> Any:

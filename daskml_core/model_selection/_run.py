@@ -31,9 +31,10 @@ from daskml_core.linear_model._data import TrainingSet
 from daskml_core.linear_model._glm import PoissonRegressor
 from daskml_core.linear_model._least_squares import _GramRegressor
 from daskml_core.linear_model._solve import SWEEPS
-from daskml_core.model_selection._batch import Job, LinearBatch, NotBatchable, accept, merged, warn_not_converged
+from daskml_core.model_selection._batch import LinearBatch, NotBatchable, accept, merged, warn_not_converged
 from daskml_core.model_selection._folds import Folds, make_folds, n_rows_of
 from daskml_core.model_selection._gram import GramBatch, target_moments_sweep
+from daskml_core.model_selection._job import Job
 from daskml_core.model_selection._scoring import Found, distinct_scores, metric_of
 from daskml_core.model_selection._select import take_rows
 from daskml_core.preprocessing import StandardScaler

@@ -227,9 +227,10 @@ class GridSearchCV(_Search, reference.GridSearchCV):
     """Exhaustive search over settings; all models of all splits in one conversation with the data.
 
     scikit-learn's, for data that does not fit in memory. Where the estimator is one of this library's linear models, or a
-    pipeline of a `StandardScaler` and one, every setting on the training rows of every split is one model of a batch:
-    about six sweeps in all, scores and refit included, whatever the number of models. Any other estimator is fitted one
-    setting and split after the other, on rows selected lazily; ``search_plan_`` and ``plan`` say so, and why.
+    linear machine with a squared loss, or a pipeline of a `StandardScaler` and one of them, every setting on the training
+    rows of every split is one model of a batch: about six sweeps in all, scores and refit included, whatever the number of
+    models. Any other estimator is fitted one setting and split after the other, on rows selected lazily; ``search_plan_``
+    and ``plan`` say so, and why.
 
     Parameters
     ----------
@@ -248,9 +249,10 @@ class GridSearchCV(_Search, reference.GridSearchCV):
 
     Notes
     -----
-    A model in the batch is the model that its training rows alone would give, to the solver's tolerance: it starts from
-    its setting's solution on a sample that all models share, and its products are columns of one matrix product, which
-    rounds differently from a product of its own.
+    A model in the batch is the model that its training rows alone would give, to rounding: at most 1e-10 of the largest
+    coefficient in float64, as its products are columns of one matrix product. With the default solver and more rows than
+    its sample it is that model to the solver's tolerance: the batch starts from a sample of all rows, a fit alone from a
+    sample of its own. Penalties that the tolerance cannot tell apart share their sweeps.
 
     Examples
     --------
