@@ -51,11 +51,11 @@ from daskml_core.kernels.sample import RowSample, sample_sweep
 from daskml_core.linear_model._data import TrainingSet, class_factors
 from daskml_core.linear_model._solve import NEWTON_LIMIT, kernels_of, start_solver
 from daskml_core.model_selection._folds import Folds
-from daskml_core.model_selection._job import Job, alike, by_strength, stopping
+from daskml_core.model_selection._job import Job, alike, by_strength, of_one_kind, other_penalty, stopping
 from daskml_core.objective import Evaluation, LinearObjective
 from daskml_core.solvers.in_memory import solve_in_memory
 from daskml_core.solvers.lbfgs import lbfgs_state
-from daskml_core.solvers.newton import newton, solve_spd
+from daskml_core.solvers.newton import newton, newton_state, solve_spd
 from daskml_core.solvers.prox_newton import prox_newton, prox_newton_state
 from daskml_core.solvers.sampled_newton import complete_metric, correct, in_memory_tol, sample_size
 from daskml_core.sweep import Array, Block, Sweep, add
@@ -74,8 +74,8 @@ PATIENCE = 12
 """Gradient steps of a model in a batch before exact Hessians: a model alone takes 3, but many Hessians are dear."""
 
 CHAIN = 5
-"""Settings that are solved on the sample one after the other, each from the last one's solution; chains run side by side.
-A fixed number: it decides where models start, and so their bits."""
+"""Most settings that are solved on the sample one after the other, each from the last one's solution; chains run side by
+side. A number of the settings alone, never of the threads: it decides where models start, and so their bits."""
 
 
 class NotBatchable(Exception):
@@ -319,32 +319,26 @@ class LinearBatch:
         starts: dict[int, tuple[Array, Array]] = {}
 
         def chain(members: Sequence[Job]) -> Generator[Any, Any, None]:
-            last: Array | None = None
-            lead: Job | None = None
+            last: tuple[Job, LinearObjective, Any] | None = None
             for job in members:
-                if lead is not None and alike(lead, job, starts[lead.setting]):
-                    self._leader[job.setting] = lead.setting
+                if last is not None and alike(last[0], job, starts[last[0].setting]):
+                    self._leader[job.setting] = last[0].setting
                     continue
-                lead = job
                 objective, block = self._local(job, sample, folds=False)
-                tol, max_iter, _ = stopping(job.estimator)
+                inner = self._solve_sample(job, objective, block, len(sample.X), last)
+                solved = bool(np.isfinite(inner.theta).all())
                 assert job.theta is not None
-                start = last if last is not None and last.shape == job.theta.shape else job.theta
-                solve = prox_newton if objective.penalty.l1 else newton
-                # The sample's own error is larger: more digits would be of the sample, not of the data.
-                local_tol = max(tol * 0.1, 0.05 / np.sqrt(len(sample.X)))
-                solver = solve(objective, start, tol=local_tol, max_iter=min(max_iter, 50))  # type: ignore[operator]
-                inner = solve_in_memory(solver, block)
-                last = inner.theta if np.isfinite(inner.theta).all() else None
-                W, b = objective.unscaled(job.theta if last is None else last)
+                W, b = objective.unscaled(inner.theta if solved else job.theta)
                 starts[job.setting] = (W, b)
+                last = (job, objective, inner) if solved else None
                 self.metrics[job.setting, None] = self._metric(objective, inner.hess, block, squares.sum(axis=0))
                 if self._by_split:
                     self._metrics_by_split([j for j in jobs if j.setting == job.setting], (W, b), sample, squares)
             return
             yield
 
-        drive([chain(ordered[lo : lo + CHAIN]) for lo in range(0, len(ordered), CHAIN)], engine)
+        length = min(CHAIN, -(-len(ordered) // 2))
+        drive([chain(ordered[lo : lo + length]) for lo in range(0, len(ordered), length)], engine)
         self._join_chains(ordered, starts)
         jobs = [job for job in jobs if job.setting not in self._leader]
         starts = {setting: starts[setting] for setting in {job.setting: None for job in jobs}}
@@ -357,6 +351,25 @@ class LinearBatch:
         moved = self._common_steps(jobs, starts, first)
         second = self._gradients(engine, [job for job in jobs if job.setting in moved], moved)
         return [(job, self._go_on(job, self._better(job, first[id(job)], second.get(id(job)), moved))) for job in jobs]
+
+    @staticmethod
+    def _solve_sample(
+        job: Job, objective: LinearObjective, block: Block, n_sample: int, last: tuple[Job, LinearObjective, Any] | None
+    ) -> Any:
+        """The last state of a setting's solver on the sample, from the solution of the setting before it."""
+        tol, max_iter, _ = stopping(job.estimator)
+        # The sample's own error is larger: more digits would be of the sample, not of the data.
+        options: dict[str, Any] = {"tol": max(tol * 0.1, 0.05 / np.sqrt(n_sample)), "max_iter": min(max_iter, 50)}
+        start = job.theta
+        if last is not None and len(last[2].theta) == objective.size:
+            start = last[2].theta
+        if objective.penalty.l1:
+            return solve_in_memory(prox_newton(objective, start, **options), block)
+        if last is not None and of_one_kind(last[0], job):
+            # Only the penalty is another: value, gradient and Hessian there are known without going over the rows.
+            state = newton_state(objective, start, other_penalty(last[1], objective, last[2]), options["tol"])
+            return solve_in_memory(newton(objective, state=state, **options), block)
+        return solve_in_memory(newton(objective, start, **options), block)
 
     def _join_chains(self, ordered: Sequence[Job], starts: dict[int, tuple[Array, Array]]) -> None:
         """Leaders across chains, and everyone's leader's leader."""
@@ -380,14 +393,13 @@ class LinearBatch:
             assert objective is not None and lead.objective is not None
             self._inherit(job, lead)
             tol, max_iter, _ = stopping(job.estimator)
-            weaker = (objective.penalty.l2 - lead.objective.penalty.l2) * np.where(objective.penalised(), at.theta, 0.0)
-            here = Evaluation(at.value + 0.5 * float(weaker @ at.theta), at.grad + weaker, None)
+            here = other_penalty(lead.objective, objective, at)
             state = lbfgs_state(objective, at.theta, here, tol, self._metric_of(job), (), at.n_iter)
             if not state.converged:
                 rest.append((job, correct(objective, state, tol, max_iter, PATIENCE)))
                 continue
             # The tangent of the path: what two penalties differ by, which is known exactly, without another look.
-            job.state = replace(state, theta=at.theta - solve_spd(state.metric, weaker))
+            job.state = replace(state, theta=at.theta - solve_spd(state.metric, state.grad - at.grad))
             job.history = [*lead.history[:-1], *([{**lead.history[-1], **state.record()}] if lead.history else [])]
             job.theta = job.state.theta
         return rest
@@ -395,12 +407,10 @@ class LinearBatch:
     def _inherit(self, job: Job, lead: Job) -> None:
         """A led setting's metrics, its leader's but for the penalty, and the point that its leader knows."""
         assert job.objective is not None and lead.objective is not None
-        weaker = (job.objective.penalty.l2 - lead.objective.penalty.l2) * np.diag(
-            job.objective.penalised().astype(float)
-        )
+        weaker = (job.objective.penalty.l2 - lead.objective.penalty.l2) * job.objective.penalised()
         for split in (None, job.split):
             if (lead.setting, split) in self.metrics:
-                self.metrics[job.setting, split] = self.metrics[lead.setting, split] + weaker
+                self.metrics[job.setting, split] = self.metrics[lead.setting, split] + np.diag(weaker)
         if lead.setting in self._known:
             self._known[job.setting] = self._known[lead.setting]
 
@@ -571,6 +581,8 @@ class LinearBatch:
         if self._sample is not None and self._sampled(job):
             self._solve_complete(engine, [job], self._sample)
             return
+        if others:
+            self._inherit(job, others[0])  # the same C weighs less beside all rows
         if job.setting in self._known:
             job.theta, known = self._evaluation(job)
             self._drive(engine, [(job, self._go_on(job, (known, None)))])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from daskml_core.linear_model._data import TrainingSet
-from daskml_core.objective import LinearObjective
+from daskml_core.objective import Evaluation, LinearObjective
 from daskml_core.sweep import Array
 
 ALIKE = 0.1
@@ -61,13 +61,28 @@ def _kind(job: Job) -> tuple[Any, ...]:
     return (repr(objective.loss), objective.size, weights, intercept, objective.penalty.l1 > 0, *stop)
 
 
+def of_one_kind(a: Job, b: Job) -> bool:
+    """Whether two jobs on the same rows differ in the strength of their smooth penalty alone."""
+    one = a.objective is not None and b.objective is not None and not b.objective.penalty.l1
+    return one and _kind(a) == _kind(b)
+
+
+def other_penalty(one: LinearObjective, other: LinearObjective, at: Any) -> Evaluation:
+    """What a state of one objective tells of another whose smooth penalty differs: the loss and its derivatives stay."""
+    l2, penalised = other.penalty.l2 - one.penalty.l2, other.penalised()
+    weaker = l2 * np.where(penalised, at.theta, 0.0)
+    hess = at.hess + np.diag(l2 * penalised) if hasattr(at, "hess") else None
+    return Evaluation(at.value + 0.5 * float(weaker @ at.theta), at.grad + weaker, hess)
+
+
 def alike(lead: Job, job: Job, at: tuple[Array, Array]) -> bool:
     """Whether two settings' gradients at the first one's solution differ by nothing that the tolerance would notice.
 
     Of smooth penalties; with an l1 part the coefficients that are zero differ, and those should be each setting's own.
     """
-    if _kind(lead) != _kind(job) or job.objective is None or lead.objective is None or job.objective.penalty.l1:
+    if not of_one_kind(lead, job):
         return False
+    assert lead.objective is not None and job.objective is not None
     theta = job.objective.scaled(*at)
     weaker = abs(job.objective.penalty.l2 - lead.objective.penalty.l2)
     largest = float(np.abs(theta[job.objective.penalised()]).max(initial=0.0))
