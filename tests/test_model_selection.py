@@ -4,6 +4,7 @@ import warnings
 
 import dask
 import dask.array as da
+import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
@@ -645,6 +646,11 @@ def test_frames_and_grids_keep_their_names():
     X, y = two_classes(n=300)
     frame = pd.DataFrame(X, columns=list("abcdef"))
     assert list(GridSearchCV(LogisticRegression(), {"C": CS}).fit(frame, y).feature_names_in_) == list("abcdef")
+    tables = dd.from_pandas(frame, npartitions=3), dd.from_pandas(pd.Series(y), npartitions=3)
+    for model, known in ((LogisticRegression(), {"C": CS}), (HuberRegressor(), {"alpha": [1e-4, 1e-2]})):
+        search = GridSearchCV(model, known, cv=3).fit(*tables)
+        np.testing.assert_allclose(search.best_score_, GridSearchCV(model, known, cv=3).fit(frame, y).best_score_)
+        assert list(search.feature_names_in_) == list("abcdef")
     grid = xr.DataArray(X, dims=["time", "band"], coords={"band": list("abcdef"), "time": np.arange(300)})
     search = GridSearchCV(LogisticRegression(), {"C": CS}, cv=ours.TimeSeriesSplit(3, coord="time"))
     assert list(search.fit(grid.chunk(time=40), y).predict(grid).dims) == ["time"]

@@ -365,7 +365,7 @@ class LinearBatch:
             start = last[2].theta
         if objective.penalty.l1:
             return solve_in_memory(prox_newton(objective, start, **options), block)
-        if last is not None and of_one_kind(last[0], job):
+        if last is not None and start is not None and of_one_kind(last[0], job):
             # Only the penalty is another: value, gradient and Hessian there are known without going over the rows.
             state = newton_state(objective, start, other_penalty(last[1], objective, last[2]), options["tol"])
             return solve_in_memory(newton(objective, state=state, **options), block)

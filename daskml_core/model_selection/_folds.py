@@ -6,6 +6,7 @@ added is `Folds`, what a split looks like to a kernel: see `daskml_core.kernels.
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -96,7 +97,9 @@ def _values(values: Any, n_rows: int | None, what: str) -> tuple[Array, Array]:
 def n_rows_of(X: Any) -> int:
     """Rows of any container."""
     shape = getattr(X, "shape", None)
-    if shape is not None and not hasattr(X, "data_vars") and not hasattr(X, "dims") and not np.isnan(shape[0]):
+    # A length that is not known is NaN of a Dask array, and a task of a Dask DataFrame.
+    known = shape is not None and isinstance(shape[0], numbers.Integral)
+    if shape is not None and known and not hasattr(X, "data_vars") and not hasattr(X, "dims"):
         return int(shape[0])
     if shape is None and not hasattr(X, "data_vars") and hasattr(X, "__len__") and not is_lazy(X):
         return len(X)
