@@ -38,12 +38,15 @@ class Folds:
     n_rows : of the data.
     cell_of : ``(start, n_rows) -> (n_rows,)`` cells, see `daskml_core.kernels.cells`.
     train, test : (n_splits, n_cells) bool.
+    class_rows : ``(classes, rows (n_cells, n_classes))`` of a y that the folds were made of, so that it need not be counted
+        again.
     """
 
     n_rows: int
     cell_of: Any
     train: Array
     test: Array
+    class_rows: tuple[Array, Array] | None = None
 
     @property
     def n_splits(self) -> int:
@@ -218,14 +221,16 @@ class StratifiedKFold(_Splitter, reference.StratifiedKFold):
         rng = check_random_state(0 if self.random_state is None else self.random_state)
         dtype = smallest_dtype(k)
         test_fold = np.empty(n, dtype=dtype)
+        rows = np.zeros((k, len(labels)))
         for c, stop in zip(order, stops, strict=True):
             # Fold i gets the class's rows whose place among all rows in this order leaves the remainder i.
             taken = _remainders(int(stop), k) - _remainders(int(stop - counts[c]), k)
+            rows[:, c] = taken
             of_class = np.repeat(np.arange(k, dtype=dtype), taken)
             if self.shuffle:
                 rng.shuffle(of_class)
             test_fold[codes == c] = of_class
-        return Folds(n, Codes(test_fold), *_complement(k))
+        return Folds(n, Codes(test_fold), *_complement(k), (labels, rows))
 
 
 class GroupKFold(_Splitter, reference.GroupKFold):

@@ -315,7 +315,8 @@ class BatchRun:
                 result.refit_s = time.perf_counter() - refit
         finally:
             self.engine.close()
-        alone = 1 + self.batch.target_sweeps
+        # Folds that keep classes in proportion have read the targets too.
+        alone = 1 + self.batch.target_sweeps + (self.folds.class_rows is not None)
         result.n_sweeps = round(self.engine.n_sweeps + alone * self.parts.data.target_fraction, 6)
         if result.best is not None:
             _unwrap(result.best)[1].n_sweeps_ = result.n_sweeps
