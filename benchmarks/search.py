@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import dask
@@ -14,6 +17,7 @@ from common import CHECKED, CHUNK, FEATURES, ROWS, SCRATCH, gate, table, timed, 
 from sklearn import datasets
 from sklearn import linear_model as reference
 from sklearn import model_selection as theirs
+from spark_search import PENALTIES
 
 from daskml_core.cluster import KMeans, KMeansSearch
 from daskml_core.data import load
@@ -25,6 +29,8 @@ from daskml_core.model_selection import GridSearchCV, KFold
 from daskml_core.sweep import Sweep
 
 CS = np.logspace(-4, 4, 20)
+CS_APART = np.logspace(-7, -4, 20)
+"""On 4M rows no two of these penalties give gradients that are alike to the default tolerance."""
 
 
 def part_of_store(rows: int) -> zarr.Group:
@@ -64,48 +70,88 @@ def width() -> None:
 
 
 def logistic() -> None:
-    """100 models, 4M rows: against one fit, and against scikit-learn on a part of the rows."""
+    """100 models, 4M rows, against one fit: penalties of which the tolerance tells some apart, and all."""
     store = two_class_store()
     X, y = store["X"], store["y"]
-    LogisticRegression().fit(X[:70_000], y[:70_000])
-    _, fit_s, fit_cpu = best_of(2, lambda: LogisticRegression().fit(X, y))
-    search, wall, cpu = best_of(2, lambda: GridSearchCV(LogisticRegression(), {"C": CS}).fit(X, y))
+    cases = {
+        "5 folds x 20 C in 1e-4..1e4": lambda: GridSearchCV(LogisticRegression(), {"C": CS}).fit(X, y),
+        "the same, C in 1e-7..1e-4": lambda: GridSearchCV(LogisticRegression(), {"C": CS_APART}).fit(X, y),
+        "one default fit": lambda: LogisticRegression().fit(X, y),
+    }
+    cases["5 folds x 20 C in 1e-4..1e4"]()  # memory that this process has not had before is slow to get
+    runs = {name: min((timed(run) for _ in range(3)), key=lambda run: run[1]) for name, run in cases.items()}
+    _, fit_s, fit_cpu = runs["one default fit"]
     rows = [
-        ["one default fit", fit_s, fit_cpu, 1.0, "-"],
-        ["5 folds x 20 C, scored and refitted", wall, cpu, wall / fit_s, search.n_sweeps_],
+        [name, wall, cpu, f"{wall / fit_s:.2f} ({cpu / fit_cpu:.2f} CPU)", found.n_sweeps_]
+        for name, (found, wall, cpu) in runs.items()
     ]
     table(
-        f"logistic regression, {ROWS:,} x {FEATURES}, zstd zarr", ["", "wall s", "cpu s", "x one fit", "sweeps"], rows
+        f"logistic regression, {ROWS:,} x {FEATURES}, zstd zarr, scored and refitted",
+        ["", "wall s", "cpu s", "x one fit", "sweeps"],
+        rows,
     )
+    _, wall, cpu = runs["5 folds x 20 C in 1e-4..1e4"]
     gate(f"100 models cost at most 3 fits ({wall / fit_s:.2f}; {cpu / fit_cpu:.2f} in CPU time)", wall <= 3 * fit_s)
-    gate(f"at most 12 sweeps ({search.n_sweeps_:.2f})", search.n_sweeps_ <= 12)
-    n = 1_000_000
+    most = max(found.n_sweeps_ for found, _, _ in runs.values())
+    gate(f"at most 12 sweeps ({most:.2f})", most <= 12)
+
+
+def against_scikit_learn() -> None:
+    """100 models on the first rows, against scikit-learn's search on as many rows in memory."""
+    n = 500_000
     part = part_of_store(n)
     x, t = part["X"][:], part["y"][:]
-    other, sk_wall, sk_cpu = timed(lambda: theirs.GridSearchCV(reference.LogisticRegression(), {"C": CS}).fit(x, t))
-    ours, wall, cpu = best_of(2, lambda: GridSearchCV(LogisticRegression(), {"C": CS}).fit(part["X"], part["y"]))
+    grid = {"C": CS}
+    other, sk_wall, sk_cpu = timed(lambda: theirs.GridSearchCV(reference.LogisticRegression(), grid).fit(x, t))
+    ours, wall, cpu = best_of(3, lambda: GridSearchCV(LogisticRegression(), grid).fit(part["X"], part["y"]))
     gap = np.abs(ours.cv_results_["mean_test_score"] - other.cv_results_["mean_test_score"]).max()
     rows = [
         ["daskml_core, from zarr", wall, cpu, ours.n_sweeps_],
         ["scikit-learn GridSearchCV, NumPy, loading excluded", sk_wall, sk_cpu, "-"],
     ]
-    table(f"the same on {n:,} rows, scores within {gap:.0e}", ["", "wall s", "cpu s", "sweeps"], rows)
+    table(f"5 folds x 20 C on {n:,} rows, scores within {gap:.0e}", ["", "wall s", "cpu s", "sweeps"], rows)
     gate(f"at most 1/20 of scikit-learn ({wall / sk_wall:.3f}; {cpu / sk_cpu:.3f} in CPU time)", wall <= sk_wall / 20)
 
 
+def spark() -> dict[str, float] | None:
+    """Seconds of Spark MLlib for a fit and a search; ``None`` with a word where it is not there."""
+    part_of_store(500_000)
+    script = Path(__file__).with_name("spark_search.py")
+    store = SCRATCH / "two-class-500000.zarr"
+    done = subprocess.run([sys.executable, str(script), str(store)], capture_output=True, text=True)
+    if done.returncode:
+        print("Spark left out:", (done.stderr.strip().splitlines() or ["failed"])[-1][:100])
+        return None
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
 def spark_case() -> None:
-    """3 folds x 5 penalties on 500k rows; Spark MLlib's own cross-validation takes 18.2 x one of its fits."""
+    """3 folds x 5 penalties on 500k rows, against Spark MLlib's own cross-validation of them."""
     store = part_of_store(500_000)
     X, y = store["X"], store["y"]
-    _, fit_s, fit_cpu = best_of(5, lambda: LogisticRegression().fit(X, y))
-    grid = {"C": np.logspace(-2, 2, 5)}
-    search, wall, cpu = best_of(5, lambda: GridSearchCV(LogisticRegression(), grid, cv=3).fit(X, y))
+    grid = {"C": 1 / (np.array(PENALTIES) * 333_333)}  # Spark's penalties are of the mean loss
+    run = lambda: GridSearchCV(LogisticRegression(), grid, cv=3).fit(X, y)  # noqa: E731
+    run()
+    _, fit_s, fit_cpu = best_of(7, lambda: LogisticRegression().fit(X, y))
+    search, wall, cpu = best_of(7, run)
     rows = [
-        ["one default fit", fit_s, fit_cpu, 1.0, "-"],
-        ["3 folds x 5 penalties, scored and refitted", wall, cpu, wall / fit_s, search.n_sweeps_],
-        ["Spark MLlib 4.0, measured before", "-", "-", 18.2, "-"],
+        ["one default fit", fit_s, fit_cpu, 1.0, "-", "-"],
+        ["3 folds x 5 penalties, scored and refitted", wall, cpu, wall / fit_s, search.n_sweeps_, search.best_score_],
     ]
-    table("500,000 x 50, zstd zarr", ["", "wall s", "cpu s", "x one fit", "sweeps"], rows)
+    told = spark()
+    if told is not None:
+        rows.append(["Spark MLlib: one fit, rows in its memory", told["fit"], "-", 1.0, "-", "-"])
+        rows.append(
+            [
+                "Spark MLlib: CrossValidator, the same grid",
+                told["search"],
+                "-",
+                told["search"] / told["fit"],
+                "-",
+                told["accuracy"],
+            ]
+        )
+    table("500,000 x 50, zstd zarr", ["", "wall s", "cpu s", "x one fit", "sweeps", "best accuracy"], rows)
     gate(f"15 models cost at most 2 fits ({wall / fit_s:.2f}; {cpu / fit_cpu:.2f} in CPU time)", wall <= 2 * fit_s)
 
 
@@ -142,7 +188,9 @@ def agreement() -> None:
         ours, wall, _ = timed(
             lambda x=X, t=y, o=options: GridSearchCV(LogisticRegression(tol=1e-12), grid, **o).fit(x, t)
         )
-        model = reference.LogisticRegression(solver="newton-cholesky", tol=1e-10, max_iter=1000)
+        # Some training rows lack a category (flights are sorted by date): its column is constant there, and only the penalty
+        # tells its coefficient from the intercept. At tol=1e-10 scikit-learn's is 1e-5 off along that valley.
+        model = reference.LogisticRegression(solver="newton-cholesky", tol=1e-13, max_iter=1000)
         other, sk_wall, _ = timed(lambda x=X, t=y, o=options, m=model: theirs.GridSearchCV(m, grid, **o).fit(x, t))
         gaps = [
             max(
@@ -161,9 +209,7 @@ def agreement() -> None:
     )
     gate("the same best parameters", same)
     gate("all fold accuracies equal", accuracy == 0)
-    # Flights are sorted by date: a fold's training rows lack months, whose coefficients only the penalty determines there,
-    # while its test rows are of these months.
-    gate(f"all fold scores within 1e-4 (worst {worst:.1e})", worst <= 1e-4)
+    gate(f"all fold scores within 1e-6 (worst {worst:.1e})", worst <= 1e-6)
 
 
 def cluster_store() -> zarr.Group:
@@ -205,14 +251,20 @@ def kmeans() -> None:
     gate(f"at most 1/10 of one after the other ({ratio:.3f}; inertia at most {worst:.1%} above)", ratio <= 0.1)
 
 
-def main() -> None:
-    """Print the tables and the gates."""
+PARTS = {
+    part.__name__.replace("_", "-"): part
+    for part in (width, logistic, against_scikit_learn, spark_case, agreement, kmeans)
+}
+
+
+def main(names: Sequence[str] = ()) -> None:
+    """Print the tables and the gates, of all parts or of those named."""
     warnings.simplefilter("ignore")
-    for part in (width, logistic, spark_case, agreement, kmeans):
+    for name in names or PARTS:
         started = time.perf_counter()
-        part()
+        PARTS[name]()
         print(f"({time.perf_counter() - started:.0f} s)")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

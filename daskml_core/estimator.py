@@ -17,6 +17,7 @@ from daskml_core.engine import Engine, Outcome, Plan, count_rows, drive, find_co
 from daskml_core.engine.settings import memory_limit_setting
 from daskml_core.model_file import Portable
 from daskml_core.sweep import Kernel, RowMap
+from daskml_core.validate import check_flags
 
 
 def set_features(estimator: Any, blocks: RowBlocks) -> None:
@@ -53,6 +54,7 @@ def load_features(
 
     With ``reset`` the features are recorded, otherwise their number and names must be what they were.
     """
+    check_flags(estimator)
     if not is_lazy(X):
         refuse_no_numbers(X)
         X = validate_data(

@@ -221,9 +221,9 @@ class LinearObjective:
 
     def curvature_diagonal(self, theta: Array) -> Asks:
         # One conversation with the data gives the gradient and the features' scale together.
-        partial, moments = yield (Sweep(LINEAR_LOSS, self.params([theta], 1)), Sweep(SECOND_MOMENTS))
+        partial, moments = yield (Sweep(LINEAR_LOSS, self.params([theta], 1)), Sweep(SECOND_MOMENTS, self.folds))
         bound = self.loss.curvature_bound or 1.0
-        squares = moments.squares if self.scale is None else np.full(self.n_features, self.sum_weight)
+        squares = moments.squares.reshape(-1) if self.scale is None else np.full(self.n_features, self.sum_weight)
         scale = bound * squares / self.sum_weight + self.penalty.l2
         scale[scale <= 0] = bound
         table = np.repeat(scale[:, None], self.n_outputs, axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import numbers
 from collections.abc import Sequence
 from typing import Any
@@ -47,6 +48,24 @@ def unit_interval(name: str, value: Any) -> float:
     if not _is_real(value) or not 0 <= value <= 1:
         raise ValueError(f"{name} must be between 0 and 1, got {value!r}.")
     return float(value)
+
+
+NUMBERS_TOO = ("average",)
+"""Parameters that are True, False or a number; their estimators check them."""
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, and nothing that merely counts as one of them: "no" would count as True."""
+    if not isinstance(value, bool | np.bool_):
+        raise ValueError(f"{name} must be True or False, got {value!r}.")
+    return bool(value)
+
+
+def check_flags(estimator: Any) -> None:
+    """Refuse parameters that are True or False by default and something else now."""
+    for name, parameter in inspect.signature(type(estimator).__init__).parameters.items():
+        if isinstance(parameter.default, bool) and name not in NUMBERS_TOO:
+            flag(name, getattr(estimator, name))
 
 
 def random_seed(random_state: Any) -> int:

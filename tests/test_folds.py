@@ -136,3 +136,13 @@ def test_splits_that_make_no_sense_are_errors(splitter, arrays, message):
 def test_cv_must_be_a_number_a_splitter_or_index_arrays():
     with pytest.raises(ValueError, match="Expected `cv`"):
         make_folds("five", np.zeros((9, 1)))
+
+
+@pytest.mark.parametrize("shuffle", [False, True])
+def test_stratified_folds_know_their_classes(shuffle):
+    y = np.random.default_rng(0).choice(["ash", "birch", "cedar"], size=501, p=[0.2, 0.5, 0.3])
+    folds = ours.StratifiedKFold(4, shuffle=shuffle).folds(y[:, None], y)
+    classes, rows = folds.class_rows
+    assert classes.tolist() == ["ash", "birch", "cedar"]
+    cells = folds.cell_of(0, 501)
+    np.testing.assert_array_equal(rows, [[np.sum((cells == i) & (y == c)) for c in classes] for i in range(4)])

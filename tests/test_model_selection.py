@@ -4,15 +4,17 @@ import warnings
 
 import dask
 import dask.array as da
+import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
 from scipy.stats import loguniform
-from sklearn import datasets, pipeline, preprocessing
+from sklearn import datasets, pipeline, preprocessing, svm
 from sklearn import linear_model as reference
 from sklearn import model_selection as theirs
+from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning
 from sklearn.tree import DecisionTreeClassifier
 
@@ -28,7 +30,12 @@ from daskml_core.linear_model import (
     Ridge,
 )
 from daskml_core.model_selection import GridSearchCV, RandomizedSearchCV, cross_val_predict, cross_val_score
+from daskml_core.model_selection._folds import make_folds
+from daskml_core.model_selection._run import BatchRun, Request, prepare, run
 from daskml_core.preprocessing import StandardScaler
+from daskml_core.solvers.in_memory import solve_in_memory
+from daskml_core.svm import LinearSVC, LinearSVR
+from daskml_core.sweep import Block
 from tests.problems import three_classes, two_classes
 from tests.test_engine import counting_array
 
@@ -183,6 +190,30 @@ def test_ill_conditioned_splits_get_a_factorisation_each():
             np.testing.assert_allclose(fitted.predict(X), expected.predict(X), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_linear_machines_join_a_batch(scaled):
+    X, y = breast_cancer()
+    X = X * np.linspace(0.5, 3, X.shape[1]) if scaled else X
+    options = {"scoring": ["accuracy", "roc_auc", "f1"], "refit": "roc_auc", "cv": 4}
+    grid = {"linearsvc__C": [1e-3, 1e-2, 1.0], "linearsvc__class_weight": [None, "balanced"]}
+    found = pipeline.make_pipeline(StandardScaler(with_mean=scaled, with_std=scaled), LinearSVC(intercept_scaling=1.0))
+    expected = pipeline.make_pipeline(
+        preprocessing.StandardScaler(with_mean=scaled, with_std=scaled), svm.LinearSVC(tol=1e-9, max_iter=100_000)
+    )
+    found = GridSearchCV(found, grid, **options).fit(lazy(X), y)
+    # liblinear stops at a looser rule: a row at the margin of two classes may be ranked otherwise.
+    same_scores(found, theirs.GridSearchCV(expected, grid, **options).fit(X, y), atol=2e-4)
+    assert found.search_plan_.n_batches == 1
+    assert found.n_sweeps_ == 2
+
+
+def test_a_machine_without_probabilities_has_no_log_loss():
+    X, y = two_classes(n=300)
+    with pytest.warns(UserWarning, match="Scoring failed"):
+        found = GridSearchCV(LinearSVC(), {"C": [1.0]}, scoring="neg_log_loss", cv=2, refit=False).fit(lazy(X), y)
+    assert np.isnan(found.cv_results_["mean_test_score"]).all()
+
+
 def test_poisson_regression_is_scored_by_its_deviance():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(1500, 4))
@@ -239,6 +270,45 @@ def test_a_scaler_in_front_of_least_squares():
         assert found.n_sweeps_ == 2
 
 
+def models_and_models_alone(model, settings, X, y, cv, chunk):
+    """Pairs of coefficients: in a batch, and of a fit of a split's training rows."""
+    request = Request(model, settings, lazy(X, chunk), y, cv=cv, scorers={"score": None})
+    found = run(request)
+    assert found.plan.n_batches == 1
+    for setting, models in zip(settings, found.models, strict=True):
+        for (train, _), batched in zip(cv.split(X, y), models, strict=True):
+            alone = clone(model).set_params(**setting).fit(lazy(X[train], chunk), y[train])
+            yield tuple(np.append(np.ravel(m.coef_), np.ravel(m.intercept_)) for m in (batched, alone))
+
+
+@pytest.mark.parametrize(
+    ("model", "grid"),
+    [
+        (LogisticRegression(), {"C": CS}),
+        (LogisticRegression(solver="newton"), {"C": CS}),
+        (LogisticRegression(solver="lbfgs"), {"C": CS, "class_weight": [None, "balanced", {0: 1.0, 1: 7.0}]}),
+        (LogisticRegression(solver="gradient_descent", max_iter=30), {"C": CS, "l1_ratio": [0.0, 0.5]}),
+        (LogisticRegression(solver="proximal"), {"C": CS, "l1_ratio": [0.0, 0.5], "fit_intercept": [True, False]}),
+        (LinearSVC(), {"C": CS, "intercept_scaling": [None, 1.0]}),
+        (LinearSVC(penalty="l1", solver="proximal"), {"C": CS, "class_weight": [None, "balanced"]}),
+        (LinearSVR(loss="squared_epsilon_insensitive", solver="newton"), {"C": CS, "epsilon": [0.0, 0.3]}),
+        (PoissonRegressor(solver="lbfgs"), {"alpha": [1e-3, 1.0]}),
+        (Ridge(), {"alpha": [1e-3, 100.0], "fit_intercept": [True, False]}),
+        (Lasso(), {"alpha": [1e-3, 0.1]}),
+    ],
+    ids=str,
+)
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_a_model_in_a_batch_is_the_model_that_its_rows_give_alone(model, grid):
+    X, y = two_classes(n=3000)
+    X = X * np.linspace(0.3, 3, X.shape[1])
+    # Folds of unlike rows: what a model knows of features and classes must be of its own training rows.
+    order = np.argsort(X[:, 0] + np.random.default_rng(0).normal(size=len(X)))
+    X, y = X[order], y[order]
+    for batched, alone in models_and_models_alone(model, list(theirs.ParameterGrid(grid)), X, y, theirs.KFold(3), 400):
+        np.testing.assert_allclose(batched, alone, rtol=0, atol=1e-10 * np.abs(alone).max())
+
+
 @pytest.fixture(scope="module")
 def larger():
     """More rows than the default solver's sample."""
@@ -262,6 +332,56 @@ def test_beyond_the_sample_a_hundred_models_take_few_sweeps_and_are_the_models_o
             np.testing.assert_allclose(score, np.log(p).mean(), rtol=1e-9)
     alone = reference.LogisticRegression(**search.best_params_, **EXACT).fit(X, y)
     np.testing.assert_allclose(search.best_estimator_.coef_, alone.coef_, rtol=1e-6, atol=1e-8)
+
+
+def test_beyond_the_sample_a_model_is_the_model_alone_to_the_tolerance(larger):
+    X, y = larger
+    settings, cv = [{"C": C} for C in (1e-3, 1.0, 1.1)], theirs.KFold(3)
+    for batched, alone in models_and_models_alone(LogisticRegression(tol=1e-12), settings, X, y, cv, 8000):
+        np.testing.assert_allclose(batched, alone, rtol=0, atol=1e-10)
+    # By default a gradient entry of 1e-4 may be left; the curvature is about 0.1.
+    for batched, alone in models_and_models_alone(LogisticRegression(), settings, X, y, cv, 8000):
+        np.testing.assert_allclose(batched, alone, rtol=0, atol=2e-3)
+
+
+def test_penalties_that_the_tolerance_cannot_tell_apart_share_their_sweeps(larger):
+    X, y = larger
+    Cs = np.logspace(0, 6, 30)
+    request = Request(LogisticRegression(), [{"C": C} for C in Cs], lazy(X, 8000), y, cv=theirs.KFold(3), scorers={})
+    batch = BatchRun(request, prepare(request), make_folds(request.cv, X, y, None, classifier=True))
+    sweeps, evaluate = [], batch.engine.sweep
+    batch.engine.sweep = lambda *asked: sweeps.append(asked) or evaluate(*asked)
+    found = batch.run()
+    widths = [asked[0].params.W.shape[1] for asked in sweeps if hasattr(asked[0].params, "W")]
+    assert max(widths) <= 9  # three penalties of three folds, not 90 models
+    for k, (train, _) in enumerate(theirs.KFold(3).split(X)):
+        assert len({found.models[i][k].coef_.tobytes() for i in range(30)}) == 30
+        for i in (0, 4, 29):
+            alone = LogisticRegression(C=Cs[i], solver="newton", tol=1e-10).fit(X[train], y[train])
+            objective = alone._objective(alone._training_set(X[train], y[train], None, None))
+            theta = objective.pack(found.models[i][k].coef_.T, found.models[i][k].intercept_)
+            gradient = solve_in_memory(objective.evaluate(theta), Block(X[train], y[train], None, 0, 0)).grad
+            assert np.abs(gradient).max() <= 1e-4
+            assert found.models[i][k].converged_
+            np.testing.assert_allclose(found.models[i][k].coef_, alone.coef_, atol=2e-3)
+
+
+@pytest.mark.parametrize("class_weight", [None, "balanced"])
+def test_penalties_that_are_alike_behind_a_scaler_and_with_class_weights(larger, class_weight):
+    X, y = larger
+    X = X * [100, 1, 1e-2, 3, 1] + 5
+    names = {"logisticregression__C": [10.0, 20.0, 1e3]}
+    options = {"cv": theirs.KFold(3), "scoring": "neg_log_loss", "refit": lambda results: 2}
+    found = pipeline.make_pipeline(StandardScaler(), LogisticRegression(tol=1e-5, class_weight=class_weight))
+    exact = reference.LogisticRegression(**EXACT, class_weight=class_weight)
+    found = GridSearchCV(found, names, **options).fit(lazy(X, 8000), y)
+    expected = pipeline.make_pipeline(preprocessing.StandardScaler(), exact)
+    expected = theirs.GridSearchCV(expected, names, **options).fit(X, y)
+    same_scores(found, expected, rtol=0, atol=1e-5)
+    for a, b in zip(found.best_estimator_, expected.best_estimator_, strict=True):
+        if hasattr(a, "coef_"):
+            np.testing.assert_allclose(a.coef_, b.coef_, atol=1e-3)
+    assert found.best_estimator_[-1].get_params()["C"] == 1e3
 
 
 def test_with_the_default_tolerance_a_search_is_a_few_fits(larger):
@@ -424,6 +544,7 @@ def test_any_other_estimator_is_fitted_one_after_the_other_and_the_plan_says_so(
     ("model", "params", "reason"),
     [
         (HuberRegressor(), {}, "HuberRegressor does not know lockstep"),
+        (LinearSVC(loss="hinge"), {}, "each machine's own margin"),
         (pipeline.make_pipeline(preprocessing.MinMaxScaler(), Ridge()), {}, "only a StandardScaler"),
         (LogisticRegression(solver="sgd", max_iter=3, tol=1e-3), {}, "order of its own"),
     ],
@@ -525,6 +646,11 @@ def test_frames_and_grids_keep_their_names():
     X, y = two_classes(n=300)
     frame = pd.DataFrame(X, columns=list("abcdef"))
     assert list(GridSearchCV(LogisticRegression(), {"C": CS}).fit(frame, y).feature_names_in_) == list("abcdef")
+    tables = dd.from_pandas(frame, npartitions=3), dd.from_pandas(pd.Series(y), npartitions=3)
+    for model, known in ((LogisticRegression(), {"C": CS}), (HuberRegressor(), {"alpha": [1e-4, 1e-2]})):
+        search = GridSearchCV(model, known, cv=3).fit(*tables)
+        np.testing.assert_allclose(search.best_score_, GridSearchCV(model, known, cv=3).fit(frame, y).best_score_)
+        assert list(search.feature_names_in_) == list("abcdef")
     grid = xr.DataArray(X, dims=["time", "band"], coords={"band": list("abcdef"), "time": np.arange(300)})
     search = GridSearchCV(LogisticRegression(), {"C": CS}, cv=ours.TimeSeriesSplit(3, coord="time"))
     assert list(search.fit(grid.chunk(time=40), y).predict(grid).dims) == ["time"]

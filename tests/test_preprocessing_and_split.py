@@ -1,10 +1,13 @@
 """Scalers and splits against scikit-learn and counting."""
 
+from fractions import Fraction
+
 import dask.array as da
 import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from sklearn import model_selection as theirs
 from sklearn import preprocessing as reference
 
 from daskml_core.model_selection import train_test_split
@@ -80,6 +83,48 @@ def test_stratified_splits_keep_the_classes_in_proportion():
     assert (train.compute() == "rare").sum() == 15
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 100])
+@pytest.mark.parametrize(
+    ("y", "sizes"),
+    [
+        (np.arange(100) % 7, {"test_size": 30}),
+        (np.arange(100) % 7, {"test_size": 0.13, "train_size": 0.61}),
+        (np.repeat([0, 1, 2], [3, 40, 57]), {"test_size": 5, "train_size": 7}),
+        (np.arange(10) % 5, {"test_size": 5}),
+    ],
+)
+def test_stratified_sizes_and_classes_are_scikit_learns(y, sizes, chunk):
+    for seed in range(3):
+        train, test = train_test_split(lazy(y, chunk), stratify=y, random_state=seed, **sizes)
+        expected = theirs.train_test_split(y, stratify=y, random_state=seed, **sizes)
+        for side, other in zip((train.compute(), test.compute()), expected, strict=True):
+            assert len(side) == len(other)
+            # Ties are drawn: a class may have one row more or less than there.
+            assert np.abs(np.bincount(side, minlength=7) - np.bincount(other, minlength=7)).max() <= 1
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 100])
+def test_sizes_that_leave_rows_out_are_kept_whatever_the_blocks(chunk):
+    for train_size, test_size in [(10, 50), (50, 10), (0.1, 0.5), (33, 67)]:
+        parts = train_test_split(lazy(np.arange(100), chunk), train_size=train_size, test_size=test_size)
+        expected = theirs.train_test_split(np.arange(100), train_size=train_size, test_size=test_size)
+        assert [len(part) for part in parts] == [len(part) for part in expected]
+        assert not set(parts[0].compute()) & set(parts[1].compute())
+
+
+def test_a_rare_class_in_blocks_of_its_own_is_drawn_from_too():
+    y = np.repeat([0, 1], [36, 4])
+    chosen = {
+        tuple(train_test_split(lazy(np.arange(40), 1), stratify=y, random_state=s)[1].compute()) for s in range(9)
+    }
+    assert len({tuple(r for r in rows if r >= 36) for rows in chosen}) > 1
+
+
+def test_a_size_is_any_real_number():
+    for size in (np.float32(0.3), np.float16(0.3), np.float64(0.3), np.int8(100), Fraction(3, 10)):
+        assert len(train_test_split(lazy(X), test_size=size)[1]) == (100 if size == 100 else 300)
+
+
 def test_without_shuffling_the_last_rows_are_the_test():
     rows = np.arange(1000)
     train, test = train_test_split(lazy(rows), shuffle=False, test_size=100, train_size=500)
@@ -106,6 +151,14 @@ def test_containers_and_coordinates_are_kept():
         ({"by": "column"}, "by must be"),
         ({"by": "block", "stratify": np.zeros(1000)}, "Stratified"),
         ({"stratify": np.arange(1000)}, "only 1 member"),
+        ({"stratify": np.zeros(999)}, "1000 rows, but stratify has 999"),
+        ({"stratify": np.arange(1000) % 5, "test_size": 2}, "test_size = 2 should be greater or equal to the number"),
+        ({"stratify": np.arange(1000) % 5, "train_size": 4}, "train_size = 4 should be greater"),
+        ({"test_size": "0.3"}, "test_size must be"),
+        ({"test_size": np.nan}, "test_size must be"),
+        ({"test_size": np.float32(1.0)}, "test_size must be"),
+        ({"test_size": np.int64(0)}, "test_size must be"),
+        ({"test_size": np.bool_(True)}, "test_size must be"),
     ],
 )
 def test_splits_that_make_no_sense_are_errors(options, message):

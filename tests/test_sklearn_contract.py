@@ -1,6 +1,7 @@
 """scikit-learn's own checks, for every estimator; what is expected to fail is listed with its reason."""
 
 import pytest
+from scipy.stats import loguniform
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from daskml_core.cluster import BisectingKMeans, KMeans, KMeansSearch, MiniBatchKMeans
@@ -20,10 +21,12 @@ from daskml_core.linear_model import (
     SGDClassifier,
     SGDRegressor,
 )
-from daskml_core.model_selection import GridSearchCV
+from daskml_core.model_selection import GridSearchCV, HalvingGridSearchCV, HyperbandSearchCV, RandomizedSearchCV
+from daskml_core.pipeline import Pipeline, make_pipeline
 from daskml_core.preprocessing import MinMaxScaler, StandardScaler
 from daskml_core.svm import SVC, SVR, LinearSVC, LinearSVR, OneClassSVM
 
+SGD = [SGDClassifier(random_state=0, max_iter=20, tol=None), SGDRegressor(random_state=0, max_iter=20, tol=None)]
 ESTIMATORS = [
     LinearRegression(),
     Ridge(),
@@ -37,6 +40,17 @@ ESTIMATORS = [
     LogisticRegressionCV(Cs=3, cv=3),
     GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=2),
     GridSearchCV(Ridge(), {"alpha": [0.1, 1.0]}, cv=2),
+    GridSearchCV(make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": [0.1, 1.0]}, cv=2),
+    # One after the other: the way of the estimators that know no lockstep.
+    GridSearchCV(SVR(gamma="auto"), {"C": [0.1, 1.0]}, cv=2, error_score="raise"),
+    RandomizedSearchCV(LogisticRegression(), {"C": loguniform(1e-2, 1)}, n_iter=2, cv=2, random_state=0),
+    RandomizedSearchCV(Ridge(), {"alpha": loguniform(1e-2, 1)}, n_iter=2, cv=2, random_state=0),
+    *(HalvingGridSearchCV(model, {"alpha": [1e-4, 1e-2]}) for model in SGD),
+    *(HyperbandSearchCV(model, {"alpha": loguniform(1e-4, 1e-2)}, max_iter=3, random_state=0) for model in SGD),
+    make_pipeline(StandardScaler(), LogisticRegression()),
+    make_pipeline(StandardScaler(), Ridge()),
+    make_pipeline(MinMaxScaler(), LogisticRegression()),
+    make_pipeline(StandardScaler(), KMeans(3)),
     LogisticRegression(),
     LogisticRegression(solver="newton"),
     LogisticRegression(solver="lbfgs"),
@@ -45,8 +59,7 @@ ESTIMATORS = [
     PoissonRegressor(),
     HuberRegressor(),
     HuberRegressor(solver="lbfgs", max_iter=1000),
-    SGDClassifier(random_state=0, max_iter=20, tol=None),
-    SGDRegressor(random_state=0, max_iter=20, tol=None),
+    *SGD,
     KMeans(n_clusters=3),
     KMeans(n_clusters=3, init="k-means||"),
     KMeans(n_clusters=3, init="random", n_init=2),
@@ -77,6 +90,11 @@ ESTIMATORS = [
 
 def expected_failures(estimator):
     """Checks that cannot pass, each with its reason."""
+    if isinstance(estimator, Pipeline):
+        # scikit-learn's own is exempt as well.
+        reason = "a pipeline's fitted steps take the place of its steps"
+        failures = dict.fromkeys(("check_estimators_overwrite_params", "check_dont_overwrite_parameters"), reason)
+        return failures | expected_failures(estimator[-1])
     if isinstance(estimator, SGDClassifier | SGDRegressor):
         # scikit-learn's own SGD is exempt for the same reason.
         reason = "one update with weight 2 is not two updates: SGD is ordered"

@@ -13,39 +13,76 @@ from daskml_core.data.load import is_lazy
 from daskml_core.sweep import Array
 
 
-@dataclass(frozen=True)
-class RowSplit:
-    """Rows of each block that go to each side; ``codes`` are classes to keep in proportion."""
+class Shares(NamedTuple):
+    """How many of a set of rows go to each side; the others go to neither."""
 
+    n_rows: int
     n_test: int
     n_train: int
-    n_rows: int
+    offset: int = 0
+    """Below ``n_rows``, drawn: where in the sequence of rows the first one for the test is."""
+
+    def between(self, first: int, stop: int) -> tuple[int, int]:
+        """``(tests, trains)`` among the rows numbered ``first`` to ``stop`` of the set.
+
+        Differences of running totals: they add up to the sizes asked for, whatever the blocks.
+        """
+        tests = [(self.n_test * i + self.offset) // self.n_rows for i in (first, stop)]
+        others = [first - tests[0], stop - tests[1]]
+        rest = max(1, self.n_rows - self.n_test)
+        trains = [self.n_train * i // rest for i in others]
+        return tests[1] - tests[0], trains[1] - trains[0]
+
+
+def largest_remainders(counts: Array, n: int, rng: np.random.Generator) -> Array:
+    """``n`` rows dealt to classes in proportion to their ``counts``: rounded down, then one more to the largest remainders.
+
+    Ties are drawn. Hamilton's method, as in scikit-learn's stratified splits.
+
+    >>> largest_remainders(np.array([5, 4, 1]), 3, np.random.default_rng(0)).tolist()
+    [2, 1, 0]
+    """
+    total = int(counts.sum())
+    exact = [int(c) * n for c in counts]  # Python's integers: rows times rows may pass 2**63
+    shares = np.array([e // total for e in exact])
+    remainders = np.array([e % total for e in exact], dtype=object)
+    drawn = rng.permutation(len(counts))
+    order = drawn[np.argsort(-remainders[drawn], kind="stable")]
+    shares[order[: n - int(shares.sum())]] += 1
+    return shares
+
+
+@dataclass(frozen=True)
+class RowSplit:
+    """Rows of each block that go to each side; classes are kept in proportion where ``shares`` has several."""
+
+    shares: tuple[Shares, ...]
+    """Of each class, or of all rows."""
     seed: int
     shuffle: bool
     by_block: tuple[int, ...] | None = None
     """Side of each block (0 train, 1 test, 2 neither), where whole blocks are sent."""
 
     def sides(self, index: int, start: int, length: int, codes: Array | None, before: Array | None) -> Array:
-        """Side of each row of a block: 0 train, 1 test, 2 neither."""
+        """Side of each row of a block: 0 train, 1 test, 2 neither.
+
+        ``codes`` (length,) are its rows' classes, ``before`` (n_classes,) the rows of each class in earlier blocks.
+        """
         if self.by_block is not None:
             return np.full(length, self.by_block[index], dtype=np.int8)
-        rows = np.arange(start, start + length)
         if not self.shuffle:
-            return np.where(rows < self.n_train, 0, np.where(rows >= self.n_rows - self.n_test, 1, 2)).astype(np.int8)
+            rows, (n_rows, n_test, n_train, _) = np.arange(start, start + length), self.shares[0]
+            return np.where(rows < n_train, 0, np.where(rows >= n_rows - n_test, 1, 2)).astype(np.int8)
         rng = np.random.default_rng([self.seed, 0, index])
         sides = np.full(length, 2, dtype=np.int8)
-        groups = [(np.arange(length), start)] if codes is None else []
+        groups = [(np.arange(length), start)]
         if codes is not None and before is not None:
             groups = [(np.flatnonzero(codes == k), int(before[k])) for k in range(len(before))]
-        for members, first in groups:
-            # Shares of running totals: they add up to the sizes asked for, whatever the blocks.
-            stop = first + len(members)
-            tests = self.n_test * stop // self.n_rows - self.n_test * first // self.n_rows
-            used = self.n_test + self.n_train
-            both = used * stop // self.n_rows - used * first // self.n_rows
+        for (members, first), shares in zip(groups, self.shares, strict=True):
+            tests, trains = shares.between(first, first + len(members))
             drawn = rng.permutation(members)
             sides[drawn[:tests]] = 1
-            sides[drawn[tests:both]] = 0
+            sides[drawn[tests : tests + trains]] = 0
         return sides
 
 

@@ -27,9 +27,9 @@ def label_counts(block: Block, params: None) -> LabelCounts:
             raise ValueError(f"Input y contains NaN: block {block.number}, row {block.start + missing}.")
     if y.dtype == bool:
         # Two counts instead of a sort: ten times as fast for what is the most common target.
-        s = np.ones(len(y)) if block.weight is None else block.weight
-        ones, total = float(s @ y), float(s.sum())
         n = np.array([len(y) - np.count_nonzero(y), np.count_nonzero(y)], dtype=np.float64)
+        s = block.weight
+        ones, total = (n[1], n.sum()) if s is None else (float(s @ y), float(s.sum()))
         seen = n > 0
         return LabelCounts(np.array([False, True])[seen], np.array([total - ones, ones])[seen], n[seen])
     classes, codes = np.unique(y, return_inverse=True)

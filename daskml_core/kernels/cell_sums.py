@@ -72,8 +72,9 @@ def cell_loss(block: Block, params: CellLossParams) -> CellLossPartial:
             for cell, run in runs:
                 total, R = loss.evaluate(Z[run], y[run], None if s is None else s[run])
                 partial.value[cell] += total
-                partial.grad_W[cell] += x[run].T @ R
-                partial.grad_b[cell] += np.ones(len(R), dtype=R.dtype) @ R
+                # `dot` lets go of the interpreter's lock also where the result is small; `@` does not.
+                partial.grad_W[cell] += np.dot(x[run].T, R)
+                partial.grad_b[cell] += np.dot(np.ones(len(R), dtype=R.dtype), R)
     return partial
 
 

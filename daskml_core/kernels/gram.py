@@ -50,7 +50,7 @@ def gram(block: Block, params: None) -> GramPartial:
         A -= mean
         if s is not None:
             A *= np.sqrt(s)[:, None]
-        total = merge_gram(total, GramPartial(weight, mean, A.T @ A))
+        total = merge_gram(total, GramPartial(weight, mean, np.dot(A.T, A)))
     return total
 
 

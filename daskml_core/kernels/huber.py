@@ -52,12 +52,12 @@ def huber_loss(block: Block, params: HuberParams) -> HuberPartial:
             if not order:
                 continue
             slope = np.where(inner, 2 * r / sigma, 2 * epsilon * np.sign(r))
-            grad[:-1, j] += A[:, :-1].T @ (s * slope)
+            grad[:-1, j] += np.dot(A[:, :-1].T, s * slope)
             grad[-1, j] += s @ (1 - np.where(inner, (r / sigma) ** 2, epsilon**2))
             if hess is not None:
                 B = A[inner]
                 B[:, -1] = -r[inner] / sigma
-                hess[j] += 2 / sigma * (B.T @ (s[inner, None] * B))
+                hess[j] += 2 / sigma * np.dot(B.T, s[inner, None] * B)
     return HuberPartial(value, grad, hess)
 
 

@@ -159,9 +159,11 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
             assert grad_W is not None and grad_b is not None
             total, R = loss.evaluate(Z, y, s)
             value[models] += total
-            grad_W[:, on] += (x.T @ R[:, 0])[:, None] if width == 1 else x.T @ R
+            # `dot`, not `@`: NumPy's matmul keeps the interpreter's lock where the result has fewer than 500 entries,
+            # however many rows are summed, and threads then take turns.
+            grad_W[:, on] += np.dot(x.T, R[:, 0])[:, None] if width == 1 else np.dot(x.T, R)
             # A product with ones: NumPy's sum along the first axis takes ten times as long.
-            grad_b[on] += np.ones(len(R), dtype=R.dtype) @ R
+            grad_b[on] += np.dot(np.ones(len(R), dtype=R.dtype), R)
             if hess is not None:
                 _add_hessian(hess, x, Z, y, s, loss)
     return LinearPartial(value, grad_W, grad_b, hess)
@@ -194,7 +196,7 @@ def _add_hessian(hess: Array, x: Array, Z: Array, y: Array, s: Weights, loss: Lo
                     h = p[:, k] * ((k == q) - p[:, q])
                     if c is not None:
                         h = (h * c).astype(x.dtype)
-                    part = A.T @ (h[:, None] * A)
+                    part = np.dot(A.T, h[:, None] * A)
                     hess[j, k::K, q::K] += part
                     if q > k:
                         hess[j, q::K, k::K] += part.T
@@ -203,7 +205,7 @@ def _add_hessian(hess: Array, x: Array, Z: Array, y: Array, s: Weights, loss: Lo
     for j in range(H.shape[1]):
         # A' (h A) as S' S with S = sqrt(h) A: BLAS then computes one triangle and the result is exactly symmetric.
         S = np.sqrt(H[:, j])[:, None] * A
-        hess[j] += S.T @ S
+        hess[j] += np.dot(S.T, S)
 
 
 def _workspace(n_rows: int, n_features: int, params: LinearParams) -> int:
@@ -264,17 +266,34 @@ LINEAR_LOSS = Kernel(linear_loss, _name, _workspace, _partial_bytes, stack=_stac
 
 
 class SecondMoments(NamedTuple):
-    """Weighted sums of squares of the features (d,), float64."""
+    """Weighted sums of squares of the features (d,), float64; (d, m) of the rows that m models see."""
 
     squares: Array
 
 
-def second_moments(block: Block, params: None) -> SecondMoments:
-    """``sum_i s_i x_ij**2`` for every feature j."""
-    squares = np.zeros(block.X.shape[1])
+def second_moments(block: Block, params: FoldMask | None) -> SecondMoments:
+    """``sum_i s_i x_ij**2`` for every feature j; of each model's rows where there is a mask."""
+    d = block.X.shape[1]
+    if params is not None:
+        return _squares_seen(block, params)
+    squares = np.zeros(d)
     weight = np.zeros(0) if block.weight is None else block.weight
-    _add_squares(block.X, weight, tile_rows(block.X.shape[1], 8), squares)
+    _add_squares(block.X, weight, tile_rows(d, 8), squares)
     return SecondMoments(squares)
+
+
+def _squares_seen(block: Block, folds: FoldMask) -> SecondMoments:
+    d, step = block.X.shape[1], tile_rows(block.X.shape[1], 8)
+    # Models of one split see the same rows: each split's sum is taken once.
+    table, model = np.unique(folds.table(np.float64), axis=1, return_inverse=True)
+    squares, place = np.zeros((d, table.shape[1])), folds.rows(block)
+    for lo in range(0, block.n_rows, step):
+        rows = slice(lo, lo + step)
+        s = table[place[rows]]
+        if block.weight is not None:
+            s = s * block.weight[rows, None]
+        squares += np.dot(np.square(block.X[rows], dtype=np.float64).T, s)
+    return SecondMoments(squares[:, model.reshape(-1)])
 
 
 # `contract` only fuses a product with its addition; rows are added in their own order.
@@ -294,4 +313,34 @@ def _add_squares(X: Any, weight: Any, tile: int, squares: Any) -> None:  # pragm
             squares[j] += part[j]
 
 
-SECOND_MOMENTS = Kernel(second_moments, "second-moments", lambda n, d, p: min(n, 8192) * d * 16, lambda d, p: 8 * d)
+def _stack_masks(requests: Sequence[FoldMask | None]) -> FoldMask | None:
+    masks = [p for p in requests if p is not None]
+    return masks[0]._replace(weight=np.concatenate([p.weight for p in masks], axis=-1)) if masks else None
+
+
+def _split_moments(partial: SecondMoments, requests: Sequence[FoldMask | None]) -> list[SecondMoments]:
+    parts, model = [], 0
+    for p in requests:
+        if p is None:
+            parts.append(SecondMoments(partial.squares.copy()))
+            continue
+        stop = model + p.weight.shape[-1]
+        parts.append(SecondMoments(partial.squares[:, model:stop].copy()))
+        model = stop
+    return parts
+
+
+def _moments_workspace(n_rows: int, n_features: int, params: FoldMask | None) -> int:
+    rows = min(n_rows, 8192)
+    return rows * n_features * 16 + (0 if params is None else 8 * (n_rows + rows * params.weight.shape[-1]))
+
+
+SECOND_MOMENTS = Kernel(
+    second_moments,
+    "second-moments",
+    _moments_workspace,
+    lambda d, p: 8 * d * (1 if p is None else p.weight.shape[-1]),
+    stack=_stack_masks,
+    split=_split_moments,
+    stack_key=lambda p: None if p is None else (p.cell_of, p.weight.shape[:-1]),
+)

@@ -25,7 +25,7 @@ from daskml_core.linear_model._least_squares import ElasticNet, elastic_net_gap
 from daskml_core.linear_model._logistic import LogisticRegression
 from daskml_core.solvers.least_squares import LeastSquaresState, about_zero, solve_ridge
 from daskml_core.sweep import Array, Sweep
-from daskml_core.validate import non_negative, positive, unit_interval
+from daskml_core.validate import check_flags, non_negative, positive, unit_interval
 
 
 class LogisticRegressionCV(LogisticRegression):
@@ -129,6 +129,7 @@ class LogisticRegressionCV(LogisticRegression):
         from daskml_core.linear_model._data import require_target
         from daskml_core.model_selection._run import run
 
+        check_flags(self)
         require_target(self, y)
         params = {"sample_weight": sample_weight, "feature_dim": feature_dim}
         result = run(self._request(X, y, {key: value for key, value in params.items() if value is not None}))

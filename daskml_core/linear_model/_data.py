@@ -24,7 +24,7 @@ from daskml_core.data.targets import (
 from daskml_core.engine import count_rows, find_complete, run_sweeps
 from daskml_core.estimator import require_same_features, set_features
 from daskml_core.sweep import Array, Sweep
-from daskml_core.validate import non_negative
+from daskml_core.validate import check_flags, non_negative
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,14 @@ def require_target(estimator: Any, y: Any) -> None:
         )
 
 
-def _load(
+def load_with_target(
     estimator: Any, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, reset: bool, **checks: Any
 ) -> RowBlocks:
     """Row-blocks of the user's data; in-memory input passes scikit-learn's own checks first.
 
     With ``reset`` the features are recorded, otherwise their number and names must be what they were.
     """
+    check_flags(estimator)
     require_target(estimator, y)
     if not any(is_lazy(a) for a in (X, y)):
         refuse_no_numbers(X)
@@ -104,9 +105,11 @@ def load_regression(
     reset: bool = True,
 ) -> TrainingSet:
     """Data of a regressor: y numeric and finite, (rows,) or (rows, targets) where the model has several outputs."""
-    blocks = _load(estimator, X, y, sample_weight, feature_dim, reset, multi_output=multi_output, y_numeric=True)
+    blocks = load_with_target(
+        estimator, X, y, sample_weight, feature_dim, reset, multi_output=multi_output, y_numeric=True
+    )
     assert blocks.y is not None
-    target = blocks.y if multi_output else _one_column(blocks.y)
+    target = blocks.y if multi_output else one_column(blocks.y)
     if target.dtype.kind not in "fiub":
         raise ValueError(f"y has dtype {target.dtype}; a regression needs numbers. Convert it, e.g. y.astype(float).")
     if target.dtype != np.float64:
@@ -121,7 +124,7 @@ def _to_float64(y: Array) -> Array:
     return y.astype(np.float64)
 
 
-def _one_column(y: BlockedArray) -> BlockedArray:
+def one_column(y: BlockedArray) -> BlockedArray:
     """y (rows,) of y (rows,) or (rows, 1)."""
     if not y.trailing:
         return y
@@ -147,11 +150,11 @@ def load_classification(
     reset: bool = True,
 ) -> TrainingSet:
     """Data of a classifier: labels of any kind, found in one sweep over y, encoded as 0..K-1 wherever y is read."""
-    blocks = _load(estimator, X, y, sample_weight, feature_dim, reset)
+    blocks = load_with_target(estimator, X, y, sample_weight, feature_dim, reset)
     assert blocks.y is not None
     if not is_lazy(y) and not is_lazy(X):
         check_classification_targets(np.ravel(np.asarray(y)))
-    labels = _one_column(blocks.y)
+    labels = one_column(blocks.y)
     blocks = replace(blocks, y=labels)
     counts: LabelCounts
     (counts,) = run_sweeps(_targets_only(blocks), Sweep(LABEL_COUNTS, None, merge_label_counts))

@@ -6,6 +6,10 @@ cell, for all splits at the price of one; a step common to all splits, and a sec
 way in lockstep, with its setting's sample Hessian as metric, and leaves when it has converged. Splits differ from each other
 much less than the sample from the data: most models are there after one step of their own. Other solvers run in lockstep
 from the start.
+
+Penalties that the tolerance cannot tell apart (C of 10 and of 100 on a million rows) are led by one of them: a gradient of
+the loss is a gradient of every setting, for only the penalty's own is another. What follows is checked against the tolerance
+by its own gradient, and moved along the tangent of the path.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -47,12 +51,13 @@ from daskml_core.kernels.sample import RowSample, sample_sweep
 from daskml_core.linear_model._data import TrainingSet, class_factors
 from daskml_core.linear_model._solve import NEWTON_LIMIT, kernels_of, start_solver
 from daskml_core.model_selection._folds import Folds
+from daskml_core.model_selection._job import Job, alike, by_strength, of_one_kind, other_penalty, stopping
 from daskml_core.objective import Evaluation, LinearObjective
 from daskml_core.solvers.in_memory import solve_in_memory
 from daskml_core.solvers.lbfgs import lbfgs_state
-from daskml_core.solvers.newton import newton, solve_spd
+from daskml_core.solvers.newton import newton, newton_state, solve_spd
 from daskml_core.solvers.prox_newton import prox_newton, prox_newton_state
-from daskml_core.solvers.sampled_newton import complete_metric, correct, sample_size
+from daskml_core.solvers.sampled_newton import complete_metric, correct, in_memory_tol, sample_size
 from daskml_core.sweep import Array, Block, Sweep, add
 from daskml_core.validate import random_seed
 
@@ -69,28 +74,8 @@ PATIENCE = 12
 """Gradient steps of a model in a batch before exact Hessians: a model alone takes 3, but many Hessians are dear."""
 
 CHAIN = 5
-"""Settings that are solved on the sample one after the other, each from the last one's solution; chains run side by side.
-A fixed number: it decides where models start, and so their bits."""
-
-
-@dataclass(eq=False)
-class Job:
-    """One model to train: an estimator with its parameters set, on the training rows of one split."""
-
-    estimator: Any
-    setting: int
-    split: int
-    """-1 for all rows."""
-    cells: Array
-    """(n_cells,) bool, the training cells."""
-    data: TrainingSet | None = None
-    factors: Array | None = None
-    """(n_classes,) class weights."""
-    scaler: Any = None
-    objective: LinearObjective | None = None
-    theta: Array | None = None
-    state: Any = None
-    history: Sequence[dict[str, Any]] = ()
+"""Most settings that are solved on the sample one after the other, each from the last one's solution; chains run side by
+side. A number of the settings alone, never of the threads: it decides where models start, and so their bits."""
 
 
 class NotBatchable(Exception):
@@ -124,10 +109,16 @@ class LinearBatch:
         self._by_split = False
         self._sample: RowSample | None = None
         self._known: dict[int, tuple[tuple[Array, Array], CellLossPartial, int]] = {}
+        self._leader: dict[int, int] = {}
 
     # -- what is known before X is read --------------------------------------------------------------------------
 
     def _read_targets(self) -> Any:
+        known, labels = self.folds.class_rows, self.data.classes
+        plain = labels is not None and self.data.blocks.weight is None
+        if known is not None and plain and np.array_equal(known[0], np.asarray(labels)):
+            self.target_sweeps = 0
+            return CellClasses(known[1], known[1])
         classes = None if self.data.classes is None else len(self.data.classes)
         params = CellTargetParams(self.folds.cell_of, self.folds.n_cells, classes)
         targets = replace(self.data.blocks, X=None)
@@ -249,6 +240,7 @@ class LinearBatch:
         for job in jobs:
             self.build(job, self.moments)
         solvers = []
+        followers: list[Job] = []
         if sampled:
             sample: RowSample = answers["sample"]
             if len(sample.X) >= blocks.n_rows:
@@ -258,10 +250,12 @@ class LinearBatch:
                 squares = answers["squares"]
                 squares = squares.squares[None, :] if isinstance(squares, SecondMoments) else squares
                 solvers += self._correct(engine, sampled, sample, squares)
+                followers = [job for job in sampled if job.setting in self._leader]
         others = [job for job in jobs if job not in sampled]
         for job in others:
             solvers.append((job, self._start_other(job)))
         self._drive(engine, solvers)
+        self._drive(engine, self._follow(followers, jobs))
 
     def _start_other(self, job: Job) -> Any:
         assert job.objective is not None and job.theta is not None
@@ -300,14 +294,14 @@ class LinearBatch:
 
         def chain(members: Sequence[Job]) -> Generator[Any, Any, None]:
             last: Array | None = None
-            for job in sorted(members, key=_by_strength):
+            for job in sorted(members, key=by_strength):
                 objective, block = self._local(job, sample, folds=True)
                 tol, max_iter, _ = stopping(job.estimator)
                 assert job.theta is not None
                 start = last if last is not None and last.shape == job.theta.shape else job.theta
                 solve = prox_newton if objective.penalty.l1 else newton
                 # In memory more digits cost next to nothing; the result is that of a fit of these rows alone.
-                solver = solve(objective, start, tol=min(tol, 1e-10), max_iter=max_iter)  # type: ignore[operator]
+                solver = solve(objective, start, tol=min(tol, in_memory_tol(objective)), max_iter=max_iter)  # type: ignore[operator]
                 job.state = solve_in_memory(solver, block)
                 job.history = [job.state.record()]
                 job.theta = np.asarray(job.state.theta)
@@ -326,31 +320,33 @@ class LinearBatch:
         for job in jobs:
             settings.setdefault(job.setting, job)
         self._by_split = self._splits_differ(jobs, squares)
-        ordered = sorted(settings.values(), key=_by_strength)
+        ordered = sorted(settings.values(), key=by_strength)
         starts: dict[int, tuple[Array, Array]] = {}
 
         def chain(members: Sequence[Job]) -> Generator[Any, Any, None]:
-            last: Array | None = None
+            last: tuple[Job, LinearObjective, Any] | None = None
             for job in members:
+                if last is not None and alike(last[0], job, starts[last[0].setting]):
+                    self._leader[job.setting] = last[0].setting
+                    continue
                 objective, block = self._local(job, sample, folds=False)
-                tol, max_iter, _ = stopping(job.estimator)
+                inner = self._solve_sample(job, objective, block, len(sample.X), last)
+                solved = bool(np.isfinite(inner.theta).all())
                 assert job.theta is not None
-                start = last if last is not None and last.shape == job.theta.shape else job.theta
-                solve = prox_newton if objective.penalty.l1 else newton
-                # The sample's own error is larger: more digits would be of the sample, not of the data.
-                local_tol = max(tol * 0.1, 0.05 / np.sqrt(len(sample.X)))
-                solver = solve(objective, start, tol=local_tol, max_iter=min(max_iter, 50))  # type: ignore[operator]
-                inner = solve_in_memory(solver, block)
-                last = inner.theta if np.isfinite(inner.theta).all() else None
-                W, b = objective.unscaled(job.theta if last is None else last)
+                W, b = objective.unscaled(inner.theta if solved else job.theta)
                 starts[job.setting] = (W, b)
+                last = (job, objective, inner) if solved else None
                 self.metrics[job.setting, None] = self._metric(objective, inner.hess, block, squares.sum(axis=0))
                 if self._by_split:
                     self._metrics_by_split([j for j in jobs if j.setting == job.setting], (W, b), sample, squares)
             return
             yield
 
-        drive([chain(ordered[lo : lo + CHAIN]) for lo in range(0, len(ordered), CHAIN)], engine)
+        length = min(CHAIN, -(-len(ordered) // 2))
+        drive([chain(ordered[lo : lo + length]) for lo in range(0, len(ordered), length)], engine)
+        self._join_chains(ordered, starts)
+        jobs = [job for job in jobs if job.setting not in self._leader]
+        starts = {setting: starts[setting] for setting in {job.setting: None for job in jobs}}
         for job in jobs:
             assert job.objective is not None
             job.theta = job.objective.scaled(*starts[job.setting])
@@ -360,6 +356,68 @@ class LinearBatch:
         moved = self._common_steps(jobs, starts, first)
         second = self._gradients(engine, [job for job in jobs if job.setting in moved], moved)
         return [(job, self._go_on(job, self._better(job, first[id(job)], second.get(id(job)), moved))) for job in jobs]
+
+    @staticmethod
+    def _solve_sample(
+        job: Job, objective: LinearObjective, block: Block, n_sample: int, last: tuple[Job, LinearObjective, Any] | None
+    ) -> Any:
+        """The last state of a setting's solver on the sample, from the solution of the setting before it."""
+        tol, max_iter, _ = stopping(job.estimator)
+        # The sample's own error is larger: more digits would be of the sample, not of the data.
+        options: dict[str, Any] = {"tol": max(tol * 0.1, 0.05 / np.sqrt(n_sample)), "max_iter": min(max_iter, 50)}
+        start = job.theta
+        if last is not None and len(last[2].theta) == objective.size:
+            start = last[2].theta
+        if objective.penalty.l1:
+            return solve_in_memory(prox_newton(objective, start, **options), block)
+        if last is not None and start is not None and of_one_kind(last[0], job):
+            # Only the penalty is another: value, gradient and Hessian there are known without going over the rows.
+            state = newton_state(objective, start, other_penalty(last[1], objective, last[2]), options["tol"])
+            return solve_in_memory(newton(objective, state=state, **options), block)
+        return solve_in_memory(newton(objective, start, **options), block)
+
+    def _join_chains(self, ordered: Sequence[Job], starts: dict[int, tuple[Array, Array]]) -> None:
+        """Leaders across chains, and everyone's leader's leader."""
+        lead: Job | None = None
+        for job in ordered:
+            if job.setting in self._leader:
+                self._leader[job.setting] = self._leader.get(self._leader[job.setting], self._leader[job.setting])
+            elif lead is not None and alike(lead, job, starts[lead.setting]):
+                self._leader[job.setting] = lead.setting
+            else:
+                lead = job
+
+    def _follow(self, followers: Sequence[Job], jobs: Sequence[Job]) -> list[tuple[Job, Any]]:
+        """Settings that were led: their leader's models moved along the path; solvers of those that are not there yet."""
+        leaders = {(job.setting, job.split): job for job in jobs}
+        rest = []
+        for job in followers:
+            leader = self._leader[job.setting]
+            lead = leaders[leader, job.split]
+            objective, at = job.objective, lead.state
+            assert objective is not None and lead.objective is not None
+            self._inherit(job, lead)
+            tol, max_iter, _ = stopping(job.estimator)
+            here = other_penalty(lead.objective, objective, at)
+            state = lbfgs_state(objective, at.theta, here, tol, self._metric_of(job), (), at.n_iter)
+            if not state.converged:
+                rest.append((job, correct(objective, state, tol, max_iter, PATIENCE)))
+                continue
+            # The tangent of the path: what two penalties differ by, which is known exactly, without another look.
+            job.state = replace(state, theta=at.theta - solve_spd(state.metric, state.grad - at.grad))
+            job.history = [*lead.history[:-1], *([{**lead.history[-1], **state.record()}] if lead.history else [])]
+            job.theta = job.state.theta
+        return rest
+
+    def _inherit(self, job: Job, lead: Job) -> None:
+        """A led setting's metrics, its leader's but for the penalty, and the point that its leader knows."""
+        assert job.objective is not None and lead.objective is not None
+        weaker = (job.objective.penalty.l2 - lead.objective.penalty.l2) * job.objective.penalised()
+        for split in (None, job.split):
+            if (lead.setting, split) in self.metrics:
+                self.metrics[job.setting, split] = self.metrics[lead.setting, split] + np.diag(weaker)
+        if lead.setting in self._known:
+            self._known[job.setting] = self._known[lead.setting]
 
     def _splits_differ(self, jobs: Sequence[Job], squares: Array) -> bool:
         """Whether a Hessian of all rows is a bad metric for some split: a category may be missing from its rows."""
@@ -523,9 +581,13 @@ class LinearBatch:
         self._prepare(job)
         self.build(job, getattr(self, "moments", None))
         assert job.objective is not None
+        if not self._by_class:  # all rows alike: without a table the kernel of one model does it in half the time
+            job.objective = replace(job.objective, folds=None)
         if self._sample is not None and self._sampled(job):
             self._solve_complete(engine, [job], self._sample)
             return
+        if others:
+            self._inherit(job, others[0])  # the same C weighs less beside all rows
         if job.setting in self._known:
             job.theta, known = self._evaluation(job)
             self._drive(engine, [(job, self._go_on(job, (known, None)))])
@@ -540,27 +602,12 @@ class LinearBatch:
             self._drive(engine, [(job, self._start_other(job))])
 
 
-def _by_strength(job: Job) -> tuple[Any, ...]:
-    """Alike problems are neighbours, the strongest penalty first: there the start at zero is close."""
-    objective = job.objective
-    assert objective is not None
-    penalty = objective.penalty
-    return (objective.loss.name, objective.size, penalty.l1 > 0, -(penalty.l1 + penalty.l2), job.setting)
-
-
 def _scaled_squares(block: Block, shift: Array, scale: Array) -> Array:
     total = np.zeros(len(shift))
     for lo in range(0, block.n_rows, 4096):
         x = np.square((block.X[lo : lo + 4096] - shift) / scale)
         total += x.sum(axis=0) if block.weight is None else block.weight[lo : lo + 4096] @ x
     return total
-
-
-def stopping(estimator: Any) -> tuple[float, int, Any]:
-    """Tolerance, iterations and solver options of an estimator."""
-    if hasattr(estimator, "_stopping"):
-        return estimator._stopping()  # type: ignore[no-any-return]
-    return float(estimator.tol), int(estimator.max_iter), estimator.solver_options
 
 
 def fit_scaler(scaler: Any, moments: FeatureMoments, blocks: RowBlocks) -> Any:

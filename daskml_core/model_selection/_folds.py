@@ -6,6 +6,7 @@ added is `Folds`, what a split looks like to a kernel: see `daskml_core.kernels.
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -37,12 +38,15 @@ class Folds:
     n_rows : of the data.
     cell_of : ``(start, n_rows) -> (n_rows,)`` cells, see `daskml_core.kernels.cells`.
     train, test : (n_splits, n_cells) bool.
+    class_rows : ``(classes, rows (n_cells, n_classes))`` of a y that the folds were made of, so that it need not be counted
+        again.
     """
 
     n_rows: int
     cell_of: Any
     train: Array
     test: Array
+    class_rows: tuple[Array, Array] | None = None
 
     @property
     def n_splits(self) -> int:
@@ -96,7 +100,9 @@ def _values(values: Any, n_rows: int | None, what: str) -> tuple[Array, Array]:
 def n_rows_of(X: Any) -> int:
     """Rows of any container."""
     shape = getattr(X, "shape", None)
-    if shape is not None and not hasattr(X, "data_vars") and not hasattr(X, "dims") and not np.isnan(shape[0]):
+    # A length that is not known is NaN of a Dask array, and a task of a Dask DataFrame.
+    known = shape is not None and isinstance(shape[0], numbers.Integral)
+    if shape is not None and known and not hasattr(X, "data_vars") and not hasattr(X, "dims"):
         return int(shape[0])
     if shape is None and not hasattr(X, "data_vars") and hasattr(X, "__len__") and not is_lazy(X):
         return len(X)
@@ -115,6 +121,11 @@ class _Splitter:
     def split(self, X: Any, y: Any = None, groups: Any = None) -> Iterator[tuple[Array, Array]]:
         """Row numbers to train and to test on, split by split, as scikit-learn's; X in any container."""
         yield from self.folds(X, y, groups).indices()
+
+
+def _remainders(n: int, k: int) -> Array:
+    """How many of the numbers below ``n`` leave each remainder 0..k-1."""
+    return (n - np.arange(k) + k - 1) // k
 
 
 def _require_rows(n_splits: int, n: int) -> None:
@@ -208,14 +219,18 @@ class StratifiedKFold(_Splitter, reference.StratifiedKFold):
         order = np.argsort(first, kind="stable")
         stops = np.cumsum(counts[order])
         rng = check_random_state(0 if self.random_state is None else self.random_state)
-        test_fold = np.empty(n, dtype=smallest_dtype(k))
+        dtype = smallest_dtype(k)
+        test_fold = np.empty(n, dtype=dtype)
+        rows = np.zeros((k, len(labels)))
         for c, stop in zip(order, stops, strict=True):
-            taken = np.arange(stop - counts[c], stop) % k
-            of_class = np.repeat(np.arange(k), np.bincount(taken, minlength=k))
+            # Fold i gets the class's rows whose place among all rows in this order leaves the remainder i.
+            taken = _remainders(int(stop), k) - _remainders(int(stop - counts[c]), k)
+            rows[:, c] = taken
+            of_class = np.repeat(np.arange(k, dtype=dtype), taken)
             if self.shuffle:
                 rng.shuffle(of_class)
             test_fold[codes == c] = of_class
-        return Folds(n, Codes(test_fold), *_complement(k))
+        return Folds(n, Codes(test_fold), *_complement(k), (labels, rows))
 
 
 class GroupKFold(_Splitter, reference.GroupKFold):

@@ -22,8 +22,9 @@ from daskml_core.kernels.cell_sums import (
 from daskml_core.kernels.gram import GramPartial, merge_gram
 from daskml_core.kernels.moments import merge_moments
 from daskml_core.linear_model._data import TrainingSet
-from daskml_core.model_selection._batch import Job, fit_scaler, merged, shift_and_scale
+from daskml_core.model_selection._batch import fit_scaler, merged, shift_and_scale
 from daskml_core.model_selection._folds import Folds
+from daskml_core.model_selection._job import Job
 from daskml_core.solvers.least_squares import LeastSquaresState, about_zero, is_ill_conditioned
 from daskml_core.sweep import Array, Sweep
 

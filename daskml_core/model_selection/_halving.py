@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -20,9 +20,8 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from daskml_core.data import load
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.engine import Engine, count_rows
+from daskml_core.engine import Engine
 from daskml_core.kernels.cells import Drawn
 from daskml_core.kernels.incremental import (
     SCORE_MODELS,
@@ -32,6 +31,7 @@ from daskml_core.kernels.incremental import (
     merge_scores,
 )
 from daskml_core.kernels.pairs import ErrorSums, PairCounts
+from daskml_core.linear_model._data import load_with_target, one_column
 from daskml_core.model_file import Portable
 from daskml_core.model_selection._folds import _values
 from daskml_core.sweep import Fold, Sweep
@@ -111,7 +111,11 @@ class _Racing(Portable, MetaEstimatorMixin, BaseEstimator):
         if not 0 < self.test_size < 1:
             raise ValueError(f"test_size must be between 0 and 1, got {self.test_size!r}.")
         metric, seed = self._metric(), random_seed(self.random_state)
-        blocks = load(X, y, feature_dim=feature_dim, count_rows=count_rows)
+        blocks = load_with_target(self, X, y, None, feature_dim, reset=True)
+        assert blocks.y is not None
+        blocks = replace(blocks, y=one_column(blocks.y))
+        if blocks.n_rows < 2:
+            raise ValueError(f"A row to learn from and one to be scored on are needed, but n_samples={blocks.n_rows}.")
         held_out = Drawn(blocks.n_rows, max(2, round(1 / self.test_size)), seed)
         options = {"classes": _values(y, blocks.n_rows, "y")[0]} if is_classifier(self.estimator) else {}
         settings, brackets = self._brackets(blocks.n_blocks)
@@ -123,9 +127,6 @@ class _Racing(Portable, MetaEstimatorMixin, BaseEstimator):
             race.engine.close()
         self._report(settings, brackets, race)
         self.n_sweeps_ = round(race.engine.n_sweeps, 6)
-        self.n_features_in_ = blocks.n_features
-        if blocks.feature_names is not None:
-            self.feature_names_in_ = np.asarray(blocks.feature_names, dtype=object)
         return self
 
     def _report(self, settings: Sequence[Mapping[str, Any]], brackets: Sequence[Bracket], race: _Race) -> None:
@@ -147,6 +148,7 @@ class _Racing(Portable, MetaEstimatorMixin, BaseEstimator):
         results |= {"test_score": scores, "rank_test_score": rankdata(-order, method="min").astype(np.int32)}
         self.cv_results_ = results
         self.history_ = race.history
+        self.n_iter_ = int(calls.max())
         self.best_index_ = int(results["rank_test_score"].argmin())
         self.best_params_, self.best_score_ = results["params"][self.best_index_], float(scores[self.best_index_])
         self.best_estimator_ = race.models[self.best_index_]
@@ -279,6 +281,8 @@ class HalvingGridSearchCV(_Racing):
     cv_results_ : dict
         ``params``, ``test_score``, ``rank_test_score``, ``partial_fit_calls``, ``bracket``.
     best_estimator_, best_params_, best_score_, best_index_, history_, n_sweeps_
+    n_iter_ : int
+        Calls of ``partial_fit`` that the settings that lasted have got.
 
     Examples
     --------

@@ -17,7 +17,9 @@ from sklearn.exceptions import FitFailedWarning
 from sklearn.metrics import get_scorer
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler as ReferenceScaler
+from sklearn.utils import indexable
 
+from daskml_core.data import is_lazy
 from daskml_core.data.targets import merge_target_moments
 from daskml_core.engine import Engine, Plan, run_sweeps
 from daskml_core.errors import MemoryPlanError
@@ -29,13 +31,15 @@ from daskml_core.linear_model._data import TrainingSet
 from daskml_core.linear_model._glm import PoissonRegressor
 from daskml_core.linear_model._least_squares import _GramRegressor
 from daskml_core.linear_model._solve import SWEEPS
-from daskml_core.model_selection._batch import Job, LinearBatch, NotBatchable, accept, merged, warn_not_converged
-from daskml_core.model_selection._folds import Folds, make_folds
+from daskml_core.model_selection._batch import LinearBatch, NotBatchable, accept, merged, warn_not_converged
+from daskml_core.model_selection._folds import Folds, make_folds, n_rows_of
 from daskml_core.model_selection._gram import GramBatch, target_moments_sweep
+from daskml_core.model_selection._job import Job
 from daskml_core.model_selection._scoring import Found, distinct_scores, metric_of
 from daskml_core.model_selection._select import take_rows
 from daskml_core.preprocessing import StandardScaler
 from daskml_core.sweep import Array, Sweep
+from daskml_core.validate import check_flags
 
 log = logging.getLogger("daskml_core")
 
@@ -182,10 +186,16 @@ def _batchable(request: Request, estimators: Sequence[Any]) -> _Batchable:
     if set(given) - {"sample_weight", "feature_dim"}:
         raise NotBatchable(f"fit was given {sorted(set(given) - {'sample_weight', 'feature_dim'})}")
     for model in models:
+        check_flags(model)
         model._check_params()
+    if scalers[0] is not None:
+        check_flags(scalers[0])
     loader = clone(first)
     data = loader._training_set(request.X, request.y, given.get("sample_weight"), given.get("feature_dim"))
     for model in models:
+        reason = model._not_in_a_batch(data) if hasattr(model, "_not_in_a_batch") else None
+        if reason:
+            raise NotBatchable(reason)
         if isinstance(model, _GramRegressor):
             model._check_solver()
         for attribute in ("n_features_in_", "feature_names_in_", "_feature_dim"):
@@ -244,9 +254,11 @@ class BatchRun:
         ]
         self.batch = self.parts.batch(self.parts.data, folds, self.jobs, self.parts.scaler)
         self.engine, self.batches = _cut_into_batches(self.batch, self.jobs, len(estimators))
-        classes = self.parts.data.classes
+        classes, first = self.parts.data.classes, self.parts.models[0]
         self.metrics = {
-            name: metric_of(scorer, None if classes is None else len(classes))
+            name: metric_of(
+                scorer, None if classes is None else len(classes), probabilities=hasattr(first, "predict_proba")
+            )
             for name, scorer in request.scorers.items()
         }
 
@@ -303,7 +315,8 @@ class BatchRun:
                 result.refit_s = time.perf_counter() - refit
         finally:
             self.engine.close()
-        alone = 1 + self.batch.target_sweeps
+        # Folds that keep classes in proportion have read the targets too.
+        alone = 1 + self.batch.target_sweeps + (self.folds.class_rows is not None)
         result.n_sweeps = round(self.engine.n_sweeps + alone * self.parts.data.target_fraction, 6)
         if result.best is not None:
             _unwrap(result.best)[1].n_sweeps_ = result.n_sweeps
@@ -520,6 +533,7 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
     """Fit every model on its own rows, selected lazily where the estimator takes lazy data, and read otherwise."""
     found = _sequential_plan(request, folds, reason)
     _tell(request, found)
+    request = replace(request, X=_rows_of(request.X, folds.n_rows), y=_rows_of(request.y, folds.n_rows))
     lazy = takes_lazy(request.estimator)
     shape = (len(estimators), folds.n_splits)
     test = {name: np.full(shape, np.nan) for name in request.scorers}
@@ -583,6 +597,18 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
         result.best.fit(X, **request.params) if y is None else result.best.fit(X, y, **request.params)
         result.refit_s = time.perf_counter() - started
     return result
+
+
+def _rows_of(array: Any, n_rows: int) -> Any:
+    """An array whose rows can be taken, after a look at how many there are."""
+    if array is None:
+        return None
+    if not is_lazy(array):
+        (array,) = indexable(array)
+    found = n_rows_of(array)
+    if found != n_rows:
+        raise ValueError(f"Found input variables with inconsistent numbers of samples: {[n_rows, found]}.")
+    return array
 
 
 def _is_column(value: Any, n_rows: int) -> bool:

@@ -192,10 +192,10 @@ def scorers_of(scoring: Any, default: str | None) -> tuple[dict[str, Any], bool]
     return named, True
 
 
-def metric_of(scorer: Any, n_classes: int | None) -> Metric | None:
+def metric_of(scorer: Any, n_classes: int | None, *, probabilities: bool = True) -> Metric | None:
     """The metric that a sweep can find, or ``None``."""
     metric = METRICS.get(scorer) if isinstance(scorer, str) else None
-    if metric is None:
+    if metric is None or (metric.need in ("log_loss", "brier") and not probabilities):
         return None
     of_classes = metric.need in ("labels", "log_loss", "brier", "rank")
     if of_classes != (n_classes is not None) or (metric.binary and n_classes is not None and n_classes > 2):

@@ -17,6 +17,7 @@ from daskml_core.model_file import Portable
 from daskml_core.model_selection._run import Evaluation, Request, SearchPlan, call_scorer, default_scorer, plan, run
 from daskml_core.model_selection._scoring import scorers_of
 from daskml_core.sweep import Array
+from daskml_core.validate import flag
 
 PRE_DISPATCH = "2*n_jobs"
 
@@ -125,7 +126,7 @@ class _Search(Portable):
             groups=groups,
             scorers=scorers,
             params=params,
-            train_scores=bool(self.return_train_score),
+            train_scores=flag("return_train_score", self.return_train_score),
             error_score=self.error_score,
             verbose=int(self.verbose),
             choose=choose if self.refit else None,
@@ -227,9 +228,10 @@ class GridSearchCV(_Search, reference.GridSearchCV):
     """Exhaustive search over settings; all models of all splits in one conversation with the data.
 
     scikit-learn's, for data that does not fit in memory. Where the estimator is one of this library's linear models, or a
-    pipeline of a `StandardScaler` and one, every setting on the training rows of every split is one model of a batch:
-    about six sweeps in all, scores and refit included, whatever the number of models. Any other estimator is fitted one
-    setting and split after the other, on rows selected lazily; ``search_plan_`` and ``plan`` say so, and why.
+    linear machine with a squared loss, or a pipeline of a `StandardScaler` and one of them, every setting on the training
+    rows of every split is one model of a batch: about six sweeps in all, scores and refit included, whatever the number of
+    models. Any other estimator is fitted one setting and split after the other, on rows selected lazily; ``search_plan_``
+    and ``plan`` say so, and why.
 
     Parameters
     ----------
@@ -248,9 +250,10 @@ class GridSearchCV(_Search, reference.GridSearchCV):
 
     Notes
     -----
-    A model in the batch is the model that its training rows alone would give, to the solver's tolerance: it starts from
-    its setting's solution on a sample that all models share, and its products are columns of one matrix product, which
-    rounds differently from a product of its own.
+    A model in the batch is the model that its training rows alone would give, to rounding: at most 1e-10 of the largest
+    coefficient in float64, as its products are columns of one matrix product. With the default solver and more rows than
+    its sample it is that model to the solver's tolerance: the batch starts from a sample of all rows, a fit alone from a
+    sample of its own. Penalties that the tolerance cannot tell apart share their sweeps.
 
     Examples
     --------

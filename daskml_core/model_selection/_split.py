@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +11,11 @@ import numpy as np
 
 from daskml_core.data import as_blocked, as_column, cut
 from daskml_core.data.blocks import BlockedArray, RowBlocks
-from daskml_core.data.split import RowSplit, select
+from daskml_core.data.split import RowSplit, Shares, largest_remainders, select
 from daskml_core.data.targets import LABEL_COUNTS, encode_labels, merge_label_counts
 from daskml_core.engine import count_rows, run_sweeps
 from daskml_core.sweep import Array, Block, Kernel, Sweep
-from daskml_core.validate import random_seed
+from daskml_core.validate import flag, random_seed
 
 
 def _column(array: Any, feature_dim: str | None) -> tuple[BlockedArray, int]:
@@ -34,10 +35,13 @@ def _column(array: Any, feature_dim: str | None) -> tuple[BlockedArray, int]:
 def _size(value: float | int | None, name: str, n: int) -> int | None:
     if value is None:
         return None
-    if isinstance(value, bool) or (isinstance(value, float) and not 0 < value < 1) or value <= 0:
+    whole = isinstance(value, numbers.Integral)
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not (value > 0 if whole else 0 < value < 1):
         raise ValueError(f"{name} must be a part between 0 and 1 or a number of rows, got {value!r}.")
-    if isinstance(value, float):
-        return math.ceil(value * n) if name == "test_size" else math.floor(value * n)
+    if not whole:
+        # NumPy's narrow floats by their shortest decimal: float32's 0.3 of 1000 rows is 300, not 301.
+        part = float(str(value)) if isinstance(value, np.floating) else float(value)
+        return math.ceil(part * n) if name == "test_size" else math.floor(part * n)
     if value >= n:
         raise ValueError(f"{name}={value} should be smaller than the number of samples {n}.")
     return int(value)
@@ -69,22 +73,38 @@ def _join(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
 CLASS_CODES = Kernel(_codes, "class-codes")
 
 
-def _stratify(stratify: Any, lengths: tuple[int, ...]) -> tuple[list[Array], list[Array]]:
-    """Class codes of each block's rows, and how many of each class come before it."""
-    column = cut(_column(stratify, None)[0], lengths)
-    blocks = RowBlocks(None, column, None, lengths, np.dtype(np.float64))
+def _stratify(
+    stratify: Any, lengths: tuple[int, ...], train: int, test: int, seed: int
+) -> tuple[list[Array], list[Array], tuple[Shares, ...]]:
+    """Class codes of each block's rows, how many of each class come before it, and each class's shares."""
+    column, n = _column(stratify, None)[0], sum(lengths)
+    if column.n_rows != n:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: {n} rows, but stratify has {column.n_rows}."
+        )
+    blocks = RowBlocks(None, cut(column, lengths), None, lengths, np.dtype(np.float64))
     (counts,) = run_sweeps(blocks, Sweep(LABEL_COUNTS, None, merge_label_counts))
+    K = len(counts.classes)
     if counts.rows.min() < 2:
         label = counts.classes[int(counts.rows.argmin())]
         raise ValueError(
             f"The least populated class in y, {label!r}, has only 1 member, which is too few to stratify. "
             "The minimum number of groups for any class cannot be less than 2."
         )
+    for name, size in (("train_size", train), ("test_size", test)):
+        if size < K:
+            raise ValueError(f"The {name} = {size} should be greater or equal to the number of classes = {K}.")
+    rows, rng = counts.rows.astype(np.int64), np.random.default_rng([seed, 2])
+    trains = largest_remainders(rows, train, rng)
+    tests = largest_remainders(rows - trains, test, rng)
+    shares = tuple(
+        Shares(int(n), int(a), int(b), int(rng.integers(n))) for n, a, b in zip(rows, tests, trains, strict=True)
+    )
     (parts,) = run_sweeps(blocks, Sweep(CLASS_CODES, counts.classes, _join))
     codes = [codes for _, codes in sorted(parts, key=lambda part: part[0])]
-    per_block = np.array([np.bincount(c, minlength=len(counts.classes)) for c in codes])
+    per_block = np.array([np.bincount(c, minlength=K) for c in codes])
     before = np.vstack([np.zeros_like(per_block[:1]), np.cumsum(per_block, axis=0)[:-1]])
-    return codes, list(before)
+    return codes, list(before), shares
 
 
 def train_test_split(
@@ -111,7 +131,8 @@ def train_test_split(
     shuffle : bool, default=True
         ``False`` takes the first rows for training and the last for the test.
     stratify : array-like (n_rows,), optional
-        Classes to keep in proportion; they are read in one sweep and held as 4 bytes a row.
+        Classes to keep in proportion, by largest remainders as in scikit-learn; they are read in two sweeps over them
+        and held as 4 bytes a row.
     by : {"row", "block"}, default="row"
         ``"block"`` sends whole blocks: nothing is copied, and neighbouring rows do not end up on both sides.
 
@@ -142,10 +163,15 @@ def train_test_split(
             )
     lengths = tuple(int(n) for n in first.lengths if n is not None)
     train, test = _sizes(first.n_rows, test_size, train_size)
-    split = RowSplit(test, train, first.n_rows, random_seed(random_state), bool(shuffle))
+    n, seed = first.n_rows, random_seed(random_state)
+    offset = int(np.random.default_rng([seed, 3]).integers(n))
+    split = RowSplit((Shares(n, test, train, offset),), seed, flag("shuffle", shuffle))
     if by == "block":
-        split = replace(split, by_block=_block_sides(lengths, train, test, split.seed, shuffle))
-    codes, before = (None, None) if stratify is None else _stratify(stratify, lengths)
+        split = replace(split, by_block=_block_sides(lengths, train, test, seed, shuffle))
+    codes = before = None
+    if stratify is not None:
+        codes, before, shares = _stratify(stratify, lengths, train, test, seed)
+        split = replace(split, shares=shares)
     starts = np.concatenate([[0], np.cumsum(lengths)])
     sides = [
         split.sides(i, int(starts[i]), n, None if codes is None else codes[i], None if before is None else before[i])

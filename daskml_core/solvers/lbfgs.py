@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from daskml_core.objective import Asks, Evaluation, Objective
-from daskml_core.solvers.linesearch import backtrack, is_negligible, record, stationarity
+from daskml_core.solvers.linesearch import backtrack, is_negligible, record, short_step, stationarity
 from daskml_core.solvers.newton import solve_spd
 from daskml_core.sweep import Array
 from daskml_core.validate import positive_integer
@@ -102,7 +102,7 @@ def lbfgs(
             step = two_loop(state)
             slope = float(step @ state.grad)
         if is_negligible(objective, -slope, state.value):
-            return replace(state, converged=True)
+            return replace(state, theta=short_step(state.theta, step), converged=True)
         point, trial = yield from backtrack(objective, state.theta, step, state.value, slope, order=1)
         if point is None:
             # A fresh start along the metric's own direction before giving up.

@@ -18,6 +18,10 @@ FAR = 0.5 ** np.array([*range(1, 11), 14, 19, 25])
 """The same where nearly all rows may be beyond their kink: such steps are far too long."""
 
 
+SHORT = 1e-6
+"""Relative length of steps that are taken although the objective shows no decrease."""
+
+
 def noise(objective: Objective, value: float) -> float:
     """Change of the objective that rounding of the rows' values can cause: its error, not that of its optimum."""
     return 1e-2 * np.sqrt(objective.rounding) * max(1.0, abs(value))
@@ -26,6 +30,16 @@ def noise(objective: Objective, value: float) -> float:
 def is_negligible(objective: Objective, decrease: float, value: float) -> bool:
     """Whether a promised decrease is beyond what the data's precision can show."""
     return decrease <= objective.rounding * max(1.0, abs(value))
+
+
+def short_step(theta: Array, step: Array) -> Array:
+    """The end of a step that is too small for the objective to show, taken where it is short, and not looked at again.
+
+    Values have half the digits that their minimiser has: where they differ by rounding alone, at 1e-17 relatively, theta
+    is known to 3e-9, and a gradient tells more. A long step there goes along a flat valley, and is left.
+    """
+    short = np.abs(step).max(initial=0.0) <= SHORT * max(1.0, float(np.abs(theta).max(initial=0.0)))
+    return theta + step if short else theta
 
 
 def backtrack(objective: Objective, theta: Array, step: Array, value: float, slope: float, order: int) -> Asks:

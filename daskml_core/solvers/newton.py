@@ -12,7 +12,7 @@ import numpy as np
 from scipy import linalg
 
 from daskml_core.objective import Asks, Evaluation, Objective
-from daskml_core.solvers.linesearch import backtrack, is_negligible, record, stationarity
+from daskml_core.solvers.linesearch import backtrack, is_negligible, record, short_step, stationarity
 from daskml_core.sweep import Array
 
 
@@ -82,7 +82,7 @@ def newton(
         step = -solve_spd(state.hess, state.grad)
         slope = float(step @ state.grad)
         if is_negligible(objective, -slope, state.value):
-            return replace(state, converged=True)
+            return replace(state, theta=short_step(state.theta, step), converged=True)
         point, trial = yield from backtrack(objective, state.theta, step, state.value, slope, order=2)
         if point is None:
             state = replace(state, stalled=True)

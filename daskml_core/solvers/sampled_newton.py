@@ -48,6 +48,11 @@ def sample_and_moments(wanted: int, n_rows: int, seed: int, itemsize: int) -> tu
     return sample_sweep(wanted, n_rows, seed, itemsize), Sweep(SECOND_MOMENTS)
 
 
+def in_memory_tol(objective: LinearObjective) -> float:
+    """Gradient at which data in memory is solved: Newton's last step squares the error, a proximal one may not."""
+    return 1e-10 if objective.penalty.l1 else 1e-12
+
+
 def sampled_newton(
     objective: LinearObjective,
     theta: Array | None = None,
@@ -93,7 +98,7 @@ def sampled_newton(
         local = replace(objective, sum_weight=objective.sum_weight if complete else weight)
         solve = prox_newton if l1 else newton
         # In memory more digits cost next to nothing, and data that fits the sample should not depend on `tol`.
-        local_tol = min(tol, 1e-10) if complete else max(tol * 0.1, 1e-5)
+        local_tol = min(tol, in_memory_tol(objective)) if complete else max(tol * 0.1, 1e-5)
         inner: NewtonState | ProxNewtonState = solve_in_memory(
             solve(local, theta, tol=local_tol, max_iter=max_iter if complete else 50), block
         )

@@ -41,6 +41,10 @@ class _LinearMachine:
     random_state: int | None
     solver: str
     solver_options: Mapping[str, Any] | None
+    loss: str
+    coef_: Array
+    intercept_: Any
+    classes_: Array
     n_features_in_: int
     n_sweeps_: float
 
@@ -127,6 +131,24 @@ class _LinearMachine:
             for problem, outcome in zip(problems, outcomes, strict=True)
         ]
         return np.array([np.ravel(w) for w, _ in parts]), np.array([float(np.ravel(b)[0]) for _, b in parts])
+
+    # -- in a batch of models, as `daskml_core.model_selection` trains them ------------------------------------------
+
+    def _not_in_a_batch(self, data: TrainingSet) -> str | None:
+        """Why this machine is not one of many models over the same rows."""
+        if self.loss not in ("squared_hinge", "squared_epsilon_insensitive"):
+            return f'loss="{self.loss}" is solved on the rows near each machine\'s own margin'
+        if data.classes is not None and len(data.classes) > 2:
+            return "with more than two classes a machine is several models, one a class"
+        return None
+
+    def _accept(self, objective: LinearObjective, theta: Array, data: TrainingSet) -> None:
+        """Take a solution as the fitted machine."""
+        W, b = objective.unpack(theta)
+        if data.classes is None:
+            self.coef_, self.intercept_ = W[:, 0].copy(), float(b[0])
+        else:
+            self.classes_, self.coef_, self.intercept_ = data.classes, np.ascontiguousarray(W.T), np.array(b)
 
     def _start(self, objective: LinearObjective, data: TrainingSet) -> Array:
         """Zero, and the mean of a regression's target."""
@@ -276,6 +298,13 @@ class LinearSVC(_LinearMachine, LinearClassifierBase):
             raise ValueError(f'multi_class must be "ovr", got {self.multi_class!r}.')
         self._check_common(self.penalty == "l1", self.loss == "squared_hinge")
 
+    def _training_set(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> TrainingSet:
+        """The data of many models at once; class weights are each model's own."""
+        return load_classification(self, X, y, sample_weight, None, feature_dim)
+
+    def _objective(self, data: TrainingSet) -> LinearObjective:
+        return self._smooth(data, SquaredHinge(), None, self.penalty == "l1")
+
     def _load(
         self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None
     ) -> tuple[TrainingSet, list[LinearObjective | MarginProblem]]:
@@ -400,18 +429,27 @@ class LinearSVR(_LinearMachine, LinearRegressorBase):
         self.solver = solver
         self.solver_options = solver_options
 
+    def _check_params(self) -> None:
+        non_negative("epsilon", self.epsilon)
+        if self.loss not in ("epsilon_insensitive", "squared_epsilon_insensitive"):
+            raise ValueError(f'loss must be "epsilon_insensitive" or "squared_epsilon_insensitive", got {self.loss!r}.')
+        self._check_common(False, self.loss == "squared_epsilon_insensitive")
+
+    def _training_set(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> TrainingSet:
+        """The data of many models at once."""
+        return load_regression(self, X, y, sample_weight, feature_dim)
+
+    def _objective(self, data: TrainingSet) -> LinearObjective:
+        return self._smooth(data, SquaredEpsilonInsensitive(float(self.epsilon)), None, False)
+
     def _load(
         self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None
     ) -> tuple[TrainingSet, list[LinearObjective | MarginProblem]]:
-        epsilon = non_negative("epsilon", self.epsilon)
-        if self.loss not in ("epsilon_insensitive", "squared_epsilon_insensitive"):
-            raise ValueError(f'loss must be "epsilon_insensitive" or "squared_epsilon_insensitive", got {self.loss!r}.')
-        squared = self.loss == "squared_epsilon_insensitive"
-        self._check_common(False, squared)
+        self._check_params()
         data = load_regression(self, X, y, sample_weight, feature_dim)
-        if squared:
-            return data, [self._smooth(data, SquaredEpsilonInsensitive(epsilon), None, False)]
-        return data, [self._kinked(data, epsilon, None, 1)]
+        if self.loss == "squared_epsilon_insensitive":
+            return data, [self._objective(data)]
+        return data, [self._kinked(data, float(self.epsilon), None, 1)]
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
         """Fit the model; X (n_rows, n_features), y (n_rows,) of numbers, in any container. Returns self."""
