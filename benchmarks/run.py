@@ -17,6 +17,7 @@ NAMES = [
     "linear_svm",
     "svm",
     "search",
+    "grid",
     "one_row",
 ]
 

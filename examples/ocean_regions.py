@@ -51,8 +51,10 @@ def draw(regions: xr.DataArray, centers: np.ndarray, path: Path) -> None:
     plt.close(figure)
 
 
-def main(picture: Path = Path("ocean_regions.png")) -> None:
+def main(directory: Path) -> None:
     """Write the data to zarr, cluster them, write the labels back, and draw them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    picture = directory / "ocean_regions.png"
     with tempfile.TemporaryDirectory() as folder:
         anomalies().chunk(latitude=6).to_zarr(f"{folder}/sst.zarr", consolidated=False)
         sst = xr.open_zarr(f"{folder}/sst.zarr", consolidated=False)["sst"]
@@ -76,4 +78,4 @@ def main(picture: Path = Path("ocean_regions.png")) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("ocean_regions.png"))
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("data"))

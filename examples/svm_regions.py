@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import dask.array as da
 import matplotlib
@@ -28,7 +29,7 @@ def crescents(n_rows: int = 20_000, noise: float = 0.22, chunk: int = 2_000) -> 
     return da.from_array(X, chunks=(chunk, 2)), da.from_array(np.where(upper, "upper", "lower"), chunks=chunk)
 
 
-def main(path: str = "svm_regions.png") -> None:
+def main(directory: Path) -> None:
     """Fit three machines and draw them side by side."""
     import matplotlib.pyplot as plt
 
@@ -48,9 +49,11 @@ def main(path: str = "svm_regions.png") -> None:
             model, rows, labels, ax=ax, n_points=600, title=f"{name}: accuracy {accuracy:.3f}"
         )
         print(f"{name}: accuracy {accuracy:.4f}")
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "svm_regions.png"
     figure.savefig(path, dpi=150)
     print(f"written to {path}")
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("data"))

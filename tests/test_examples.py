@@ -1,0 +1,33 @@
+"""The examples run as a user runs them, without a warning, and leave what they say they leave."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+
+@pytest.mark.parametrize(
+    ("name", "picture", "says"),
+    [
+        ("ocean_regions.py", "ocean_regions.png", "450 places in the sea"),
+        ("colours.py", "colours.png", "64 colours"),
+        ("svm_regions.py", "svm_regions.png", "SVC, 600 rows: accuracy"),
+    ],
+)
+def test_an_example_runs_and_draws_its_picture(tmp_path, name, picture, says):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", EXAMPLES / name, tmp_path],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"MPLBACKEND": "Agg"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert says in done.stdout
+    with Image.open(tmp_path / picture) as image:
+        assert min(image.size) > 100
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 50
