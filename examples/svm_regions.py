@@ -1,6 +1,6 @@
 """What support vector machines learn of two interleaved crescents: a picture.
 
-``python examples/svm_regions.py [svm_regions.png]``
+``python examples/svm_regions.py [directory]``
 """
 
 from __future__ import annotations
