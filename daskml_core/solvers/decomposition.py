@@ -104,9 +104,12 @@ class Problem:
             return 0.0 if abs(top) >= NEVER and abs(bottom) >= NEVER else bottom if abs(top) >= NEVER else top
         return (top + bottom) / 2
 
-    def dual(self) -> float:
-        """``c beta - beta K beta / 2``."""
-        return float(self.beta @ (self.c + self.F)) / 2
+    def dual(self, divisor: float = 1.0) -> float:
+        """``c beta - beta K beta / 2`` at beta, or at a part of it."""
+        if divisor == 1:
+            return float(self.beta @ (self.c + self.F)) / 2
+        part = self.beta / divisor
+        return float(part @ self.c) - float(part @ (self.c - self.F)) / divisor / 2
 
     def solve(self, tol: float, max_steps: int) -> None:
         """Move beta and F until no pair violates by ``tol``, or ``max_steps`` more steps were taken."""

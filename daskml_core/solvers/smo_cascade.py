@@ -51,6 +51,13 @@ MAX_ROUNDS = 200
 TIGHTEST = 1e-8
 """Smallest part of ``tol`` that the active set is solved to where only the gap is missing."""
 
+import os
+BOOST = float(os.environ.get('BOOST','1'))
+REACH = float(os.environ.get('REACH','.1'))
+SECOND = float(os.environ.get("SECOND", ".05"))
+FIRSTN = float(os.environ.get("FIRSTN", "4"))
+FEWX = float(os.environ.get("FEWX", ".01"))
+
 FIRST_TOL = 0.05
 """What the sample is solved to, at most: its solution is only a guide."""
 
@@ -159,7 +166,7 @@ def _enough_mass(
         if n > max_active:
             raise _too_many(n, max_active)
         b = np.array([problem.offset()])
-        sweep = SweepParams(kernel, task, S, coef, b, (np.empty(0, dtype=np.int64),), n, fold, everything=True)
+        sweep = SweepParams(kernel, task, S, coef, b, (np.empty(0, dtype=np.int64),), n, fold, reach=np.inf)
         answer: Certificate = yield certify_sweep(sweep)
         places = np.searchsorted(answer.rows.number, answer.found[0].up)
         weight = answer.rows.weight[places]
@@ -171,9 +178,12 @@ def _enough_mass(
 
 
 def as_problem(
-    task: Task, kernel: KernelFunction, rows: Rows, k: int, old: Solution | None, memory: Array
+    task: Task, kernel: KernelFunction, rows: Rows, k: int, old: Solution | None, memory: Array, f: Array | None = None
 ) -> tuple[Problem, Array]:
-    """Problem ``k`` over its active rows, warm from ``old``, and the numbers of those rows."""
+    """Problem ``k`` over its active rows, warm from ``old``, and the numbers of those rows.
+
+    ``f`` (rows,) is ``K coef`` of ``old`` where it is known.
+    """
     v = variables(task, k, rows.y, rows.weight)
     places = np.unique(v.row)
     beta = np.zeros(len(v.row)) if old is not None else start_beta(task, v.hi)
@@ -184,7 +194,8 @@ def as_problem(
         table = np.zeros((len(places), old.beta.shape[1]))
         table[at] = old.beta
         beta = table.T.ravel() if table.shape[1] > 1 else table[row, 0]
-    problem = Problem(kernel, rows.X[places], row, v.c, v.lo, v.hi, beta, memory)
+    F = np.empty(0) if f is None else v.c - f[v.row]
+    problem = Problem(kernel, rows.X[places], row, v.c, v.lo, v.hi, beta, memory, F)
     return problem, number
 
 
@@ -240,9 +251,15 @@ def smo_cascade(
         old = [first]
         n_sweeps += 1
     problems: list[tuple[Problem, Array]] = []
+    # The sample stands for all rows: C times as large, its machine is near that of all rows.
+    boost = 1.0
+    if not complete and task.kind != "one_class":
+        boost = 2.0 ** np.floor(BOOST*np.log2(n_rows / max(1, len(sample.number))))
     while True:
         if not problems:
-            problems = [as_problem(task, kernel, rows, k, old[k], memory) for k in range(P)]
+            heavy = rows._replace(weight=rows.weight * boost)
+            f = None if base is None else base[rows.number]
+            problems = [as_problem(task, kernel, heavy, k, old[k], memory, None if f is None else f[:, k]) for k in range(P)]
         for k, (problem, _) in enumerate(problems):
             done = problem.steps
             problem.solve(inner, max(0, max_steps - int(steps[k])))
@@ -251,7 +268,7 @@ def smo_cascade(
                 problem.forget()  # the next problem has the memory
         solutions = tuple(as_solution(problem, names) for problem, names in problems)
         b = np.array([problem.offset() for problem, _ in problems])
-        dual = np.array([problem.dual() for problem, _ in problems])
+        dual = np.array([problem.dual(boost) for problem, _ in problems])
         n_rounds += 1
         answer: Certificate | None = None
         if not complete:
@@ -266,8 +283,12 @@ def smo_cascade(
                     coefficients(solutions),
                 )
         gap, violation = _measure(problems, b, dual, answer)
+        if boost > 1:
+            base = None if base is None else base / boost
+            swept = None if swept is None else (swept[0], swept[1] / boost)
+            solutions = tuple(Solution(s.number, s.beta / boost) for s in solutions)
         violators = 0 if answer is None else int(answer.violators.sum())
-        converged = bool((violation < tol).all() and ((gap <= tol).all() or not kernel.positive))
+        converged = bool(boost == 1 and (violation < tol).all() and ((gap <= tol).all() or not kernel.positive))
         stalled = "" if converged else _stalled(steps, max_steps, n_rounds, violation, tol, inner, violators)
         state = CascadeState(
             rows, solutions, b, dual, inner, gap, violation, violators, steps.copy(), n_rounds, n_sweeps,
@@ -276,14 +297,16 @@ def smo_cascade(
         yield state
         if converged or stalled:
             return state
-        if (violation < tol).all():
+        if boost > 1:
+            boost, inner = 1.0, max(tol, SECOND)
+        elif (violation < tol).all():
             # Nothing violates, but the gap asks for more digits: at a large C each costs C.
             inner *= min(0.1, 0.3 * tol / float(gap.max()))
         else:
-            few = violators <= FEW * len(rows.number)
+            few = violators <= FEWX * len(rows.number)
             inner = tol if few else min(inner, max(tol, 0.1 * float(violation.max())))
         prune = task.kind == "svc" and n_rounds <= PRUNED_ROUNDS
-        if answer is not None and (len(answer.rows.number) or prune):
+        if answer is not None and (len(answer.rows.number) or prune or n_rounds == 1):
             rows, old = _grow(rows, problems, solutions, b, answer, prune)
             problems = []
         if len(rows.number) > max_active:
@@ -305,7 +328,7 @@ def _sweep(
         moved = np.flatnonzero(np.abs(change).any(axis=1))
         number, coef = both[moved], change[moved]
     S = rows.X[np.searchsorted(rows.number, number)]
-    return SweepParams(kernel, task, S, coef, b, (rows.number,) * len(b), n_new, fold, base, keep)
+    return SweepParams(kernel, task, S, coef, b, (rows.number,) * len(b), n_new, fold, base, keep, REACH)
 
 
 def _measure(
@@ -321,7 +344,7 @@ def _measure(
             top, bottom = max(top, answer.top[k]), min(bottom, answer.bottom[k])
             support = float(answer.support[k])
         violation[k] = top - bottom if top > -NEVER and bottom < NEVER else 0.0
-        absolute = max(0.0, support - float(r @ problem.beta))
+        absolute = max(0.0, support - float(r @ problem.beta) + problem.dual() - dual[k])
         scale = max(abs(dual[k]), abs(dual[k] + absolute))
         gap[k] = absolute / scale if scale > 0 else 0.0
     return gap, violation
@@ -386,7 +409,7 @@ def solve_gathered(
         if n > direct and task.kind != "one_class":
             rng = np.random.default_rng([seed, k])
             few, most = FIRST_ROWS
-            sample = take_rows(own, np.sort(rng.choice(n, min(max(few, n // 4), most), replace=False)))
+            sample = take_rows(own, np.sort(rng.choice(n, min(max(few, int(n / FIRSTN)), int(os.environ.get("MOST","2048"))), replace=False)))
         solver = smo_cascade(
             alone,
             kernel,
