@@ -14,6 +14,7 @@ Source: Joachims 1999 (decomposition); Wen et al. 2018, ThunderSVM (half of the 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,9 @@ STAGE = 0.1
 CORE, SLOW = 0.7, 0.9
 """A core larger than this part is no relief; a stage that leaves more than this part of the violation was in vain."""
 
+SETTLED = 0.5
+"""Part of the violation that a pass in float32 must remove, or float64 takes over."""
+
 
 @dataclass(eq=False)
 class Problem:
@@ -50,6 +54,10 @@ class Problem:
     row : (m,) the row of each variable.
     c, lo, hi, beta : (m,), as in `daskml_core.kernels.smo`.
     memory : flat float64 array for rows of the kernel matrix, which problems that are solved in turn share.
+    F : the gradient where it is known already; empty is computed.
+    exact : whether that F is, to rounding in float64.
+    single : work with kernel values in float32. They only guide: F is settled in float64 at the end, and what violates by
+        it is solved again, until nothing does.
     """
 
     kernel: KernelFunction
@@ -61,7 +69,8 @@ class Problem:
     beta: Array
     memory: Array
     F: Array = field(default_factory=lambda: np.empty(0))
-    """The gradient where it is known already; empty is computed."""
+    exact: bool = True
+    single: bool = False
     cache: RowCache | None = None
     matrix: Array | None = None
     steps: int = 0
@@ -70,6 +79,11 @@ class Problem:
     def __post_init__(self) -> None:
         if len(self.F) != len(self.c):
             self.refresh()
+
+    @property
+    def dtype(self) -> Any:
+        """Of the kernel values that are worked with."""
+        return np.float32 if self.single else np.float64
 
     def forget(self) -> None:
         """Give the memory for kernel values back; solving again computes them once more."""
@@ -81,13 +95,16 @@ class Problem:
 
     def refresh(self) -> None:
         """F from nothing: rounding of many updates does not pile up."""
-        coef = self.coef()
-        support = np.flatnonzero(coef)
+        self.F = self.c - self._products(self.coef(), np.float64)
+        self.exact = True
+
+    def _products(self, coef: Array, dtype: Any) -> Array:
+        """``K(rows of the variables, rows) coef``."""
+        at = np.flatnonzero(coef)
         f = np.zeros((len(self.X), 1))
-        if len(support):
-            prepared = prepare(self.kernel, self.X[support])
-            products(self.kernel, self.X, prepared, coef[support, None], f)
-        self.F = self.c - f[self.row, 0]
+        if len(at):
+            products(self.kernel, self.X, prepare(self.kernel, self.X[at], dtype), coef[at, None], f)
+        return np.asarray(f[self.row, 0])
 
     def extremes(self) -> tuple[float, float]:
         """``max F[up], min F[low]``; minus or plus `NEVER` where no variable can move that way."""
@@ -111,8 +128,39 @@ class Problem:
         part = self.beta / divisor
         return float(part @ self.c) - float(part @ (self.c - self.F)) / divisor / 2
 
-    def solve(self, tol: float, max_steps: int) -> None:
-        """Move beta and F until no pair violates by ``tol``, or ``max_steps`` more steps were taken."""
+    def solve(self, tol: float, max_steps: int, *, guide: bool = False) -> None:
+        """Move beta and F until no pair violates by ``tol``, or ``max_steps`` more steps were taken.
+
+        ``guide``: kernel values in float32 need not be settled, the solution is only a guide.
+        """
+        stop = self.steps + max_steps
+        self._measure()
+        while True:
+            before, beta, F, steps = self.violation, self.beta.copy(), self.F, self.steps
+            self.F = self.F.copy()
+            self._solve(tol, stop - self.steps)
+            if not self.single or self.steps == steps:
+                break
+            if guide:
+                self.exact = False
+                break
+            self._settle(beta, F)
+            self._measure()
+            if self.violation < tol or self.steps >= stop:
+                break
+            if self.violation > SETTLED * before:
+                self.forget()
+                self.single = False
+
+    def _settle(self, beta: Array, F: Array) -> None:
+        """The gradient in float64, from that at an earlier ``beta`` where it is known."""
+        if not self.exact:
+            self.refresh()
+            return
+        change = np.bincount(self.row, weights=self.beta - beta, minlength=len(self.X))
+        self.F = F - self._products(change, np.float64)
+
+    def _solve(self, tol: float, max_steps: int) -> None:
         if len(self.row) <= WHOLE:
             self._solve_whole(tol, max_steps)
             return
@@ -151,16 +199,17 @@ class Problem:
         rows = np.unique(self.row[core])
         row = np.searchsorted(rows, self.row[core])
         c, lo, hi, beta = (part[core] for part in (self.c, self.lo, self.hi, self.beta))
-        inner = Problem(self.kernel, self.X[rows], row, c, lo, hi, beta, self.memory, self.F[core])
+        inner = Problem(
+            self.kernel, self.X[rows], row, c, lo, hi, beta, self.memory, self.F[core], single=self.single
+        )
         if len(core) <= WHOLE:
             inner._solve_whole(tol, max_steps)
         else:
             inner._solve_by_working_sets(tol, max_steps)
         change = np.bincount(row, weights=inner.beta - self.beta[core], minlength=len(rows))
-        moved = np.flatnonzero(change)
-        f = np.zeros((len(self.X), 1))
-        products(self.kernel, self.X, prepare(self.kernel, self.X[rows[moved]]), change[moved, None], f)
-        self.F -= f[self.row, 0]
+        whole = np.zeros(len(self.X))
+        whole[rows] = change
+        self.F -= self._products(whole, self.dtype)
         self.beta[core] = inner.beta
         self.steps += inner.steps
 
@@ -171,17 +220,26 @@ class Problem:
         row = self.row[order]
         m = len(row)
         if self.matrix is None:
-            self.matrix = np.zeros((m, padded(m)))
+            self.matrix = self._matrix(m)
             X = self.X[row]
-            right = prepare(self.kernel, X).rows
-            fill(self.kernel, left_side(self.kernel, X), right, self.matrix[:, :m], symmetric=True)
+            right = prepare(self.kernel, X, self.dtype).rows
+            left = left_side(self.kernel, X, self.dtype)
+            fill(self.kernel, left, right, self.matrix[:, :m], symmetric=True)
         F, beta = self.F[order], self.beta[order]
         steps, self.violation = smo(self.matrix, F, beta, self.lo[order], self.hi[order], tol, max_steps)
         self.F[order], self.beta[order] = F, beta
         self.steps += steps
 
+    def _matrix(self, m: int) -> Array:
+        """Room for a complete matrix, in memory that was touched before where it fits."""
+        width = padded(m)
+        flat = self.memory.view(self.dtype)
+        matrix = flat[: m * width].reshape(m, width) if m * width <= len(flat) else np.empty((m, width), self.dtype)
+        matrix[:, m:] = 0
+        return matrix
+
     def _solve_by_working_sets(self, tol: float, max_steps: int) -> None:
-        cache = self.cache = self.cache or RowCache(self.kernel, self.X, self.memory)
+        cache = self.cache = self.cache or RowCache(self.kernel, self.X, self.memory, self.dtype)
         previous = np.empty(0, dtype=np.int64)
         K, square = np.empty((0, 0)), np.empty(0, dtype=np.int64)
         f = np.empty(len(self.X))
@@ -193,7 +251,7 @@ class Problem:
                 break
             chosen = self._working_set(previous, cache.largest)
             if not np.array_equal(chosen, square):
-                K, square = np.zeros((len(chosen), padded(len(chosen)))), chosen
+                K, square = np.zeros((len(chosen), padded(len(chosen))), dtype=self.dtype), chosen
                 cache.square(self.row[chosen], K[:, : len(chosen)])
             beta, F = self.beta[chosen], self.F[chosen]
             # Farther than a part of the violation is wasted: the other variables change the problem again.
@@ -215,7 +273,7 @@ class Problem:
         """The variables that violate most on either side, and the free ones of the last working set."""
         up, low = self.beta < self.hi, self.beta > self.lo
         size = min(max(WORKING, 2 * int(np.count_nonzero(up & low))), largest)
-        n = size // 4
+        n = size // 4 if len(previous) else size // 2
         grow = _largest(np.where(up, self.F, -NEVER), n)
         shrink = _largest(np.where(low, -self.F, -NEVER), n)
         free = (self.beta[previous] > self.lo[previous]) & (self.beta[previous] < self.hi[previous])
@@ -236,14 +294,15 @@ class RowCache:
     reading rows from memory, and dearer once they have to be written there first.
     """
 
-    def __init__(self, kernel: KernelFunction, X: Array, memory: Array) -> None:
+    def __init__(self, kernel: KernelFunction, X: Array, memory: Array, dtype: Any = np.float64) -> None:
         n = len(X)
+        memory = memory.view(dtype)
         capacity = min(n, len(memory) // n)
         self.keeps = capacity >= min(n, WORKING)
         self.largest = min(LARGEST_WORKING, max(capacity, WORKING)) if self.keeps else LARGEST_WORKING
         self.kernel, self.X = kernel, X
-        self.left = left_side(kernel, X)
-        self.right = prepare(kernel, X).rows
+        self.left = left_side(kernel, X, dtype)
+        self.right = prepare(kernel, X, dtype).rows
         # Memory that was touched before: the first touch of a page costs as much as the kernel values in it.
         self.table = memory[: capacity * n].reshape(capacity, n)
         self.slot = np.full(n, -1)
@@ -275,7 +334,7 @@ class RowCache:
             self.slot[evicted[evicted >= 0]] = -1
             start, stop = int(free[0]), int(free[0]) + len(free)
             neighbours = free[-1] == stop - 1 and bool((np.diff(free) == 1).all())
-            fresh = self.table[start:stop] if neighbours else np.empty((len(missing), self.table.shape[1]))
+            fresh = self.table[start:stop] if neighbours else np.empty((len(missing), self.table.shape[1]), self.table.dtype)
             fill(self.kernel, self.left[missing], self.right, fresh)
             if not neighbours:
                 self.table[free] = fresh

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from daskml_core.errors import MemoryPlanError
-from daskml_core.kernels.kernel_functions import KernelFunction
+from daskml_core.kernels.kernel_functions import KernelFunction, single_is_near
 from daskml_core.kernels.smo import NEVER
 from daskml_core.kernels.svm import (
     Certificate,
@@ -53,6 +53,8 @@ TIGHTEST = 1e-8
 
 import os
 BOOST = float(os.environ.get('BOOST','1'))
+NOSINGLE = bool(os.environ.get('NOSINGLE'))
+GUIDE = float(os.environ.get('GUIDE','.04'))
 REACH = float(os.environ.get('REACH','.1'))
 SECOND = float(os.environ.get("SECOND", ".05"))
 FIRSTN = float(os.environ.get("FIRSTN", "4"))
@@ -178,8 +180,9 @@ def _enough_mass(
 
 
 def as_problem(
-    task: Task, kernel: KernelFunction, rows: Rows, k: int, old: Solution | None, memory: Array, f: Array | None = None
-) -> tuple[Problem, Array]:
+    task: Task, kernel: KernelFunction, rows: Rows, k: int, old: Solution | None, memory: Array,
+    f: Array | None = None, exact: bool = True, single: bool = False,
+) -> tuple[Problem, Array]:  # fmt: skip
     """Problem ``k`` over its active rows, warm from ``old``, and the numbers of those rows.
 
     ``f`` (rows,) is ``K coef`` of ``old`` where it is known.
@@ -195,7 +198,7 @@ def as_problem(
         table[at] = old.beta
         beta = table.T.ravel() if table.shape[1] > 1 else table[row, 0]
     F = np.empty(0) if f is None else v.c - f[v.row]
-    problem = Problem(kernel, rows.X[places], row, v.c, v.lo, v.hi, beta, memory, F)
+    problem = Problem(kernel, rows.X[places], row, v.c, v.lo, v.hi, beta, memory, F, exact or not len(F), single)
     return problem, number
 
 
@@ -251,7 +254,10 @@ def smo_cascade(
         old = [first]
         n_sweeps += 1
     problems: list[tuple[Problem, Array]] = []
+    single = single_is_near(kernel, sample.X)
+    exact_base = True
     # The sample stands for all rows: C times as large, its machine is near that of all rows.
+    if NOSINGLE: single = False
     boost = 1.0
     if not complete and task.kind != "one_class":
         boost = 2.0 ** np.floor(BOOST*np.log2(n_rows / max(1, len(sample.number))))
@@ -259,10 +265,14 @@ def smo_cascade(
         if not problems:
             heavy = rows._replace(weight=rows.weight * boost)
             f = None if base is None else base[rows.number]
-            problems = [as_problem(task, kernel, heavy, k, old[k], memory, None if f is None else f[:, k]) for k in range(P)]
+            problems = [
+                as_problem(task, kernel, heavy, k, old[k], memory, None if f is None else f[:, k], exact_base, single)
+                for k in range(P)
+            ]
+        guide = single and not complete and inner > max(tol, GUIDE)
         for k, (problem, _) in enumerate(problems):
             done = problem.steps
-            problem.solve(inner, max(0, max_steps - int(steps[k])))
+            problem.solve(inner, max(0, max_steps - int(steps[k])), guide=guide)
             steps[k] += problem.steps - done
             if P > 1:
                 problem.forget()  # the next problem has the memory
@@ -274,9 +284,12 @@ def smo_cascade(
         if not complete:
             # The first sweep finds most of what is needed; what a later solution misses is mostly not, it is only loose.
             most = n_new if n_sweeps == 0 else min(n_new, max(LATER_NEW, len(rows.number) // 4))
-            sweep = _sweep(task, kernel, rows, solutions, b, most, fold, base, swept, keep)
+            if not guide and not exact_base:
+                base, swept = None, None
+            sweep = _sweep(task, kernel, rows, solutions, b, most, fold, base, swept, keep)._replace(single=guide)
             answer = yield certify_sweep(sweep)
             n_sweeps += 1
+            exact_base = not guide
             if keep:
                 base, swept = (
                     np.concatenate([f for _, f in sorted(answer.f, key=lambda part: part[0])]),
@@ -288,7 +301,7 @@ def smo_cascade(
             swept = None if swept is None else (swept[0], swept[1] / boost)
             solutions = tuple(Solution(s.number, s.beta / boost) for s in solutions)
         violators = 0 if answer is None else int(answer.violators.sum())
-        converged = bool(boost == 1 and (violation < tol).all() and ((gap <= tol).all() or not kernel.positive))
+        converged = bool(boost == 1 and not guide and (violation < tol).all() and ((gap <= tol).all() or not kernel.positive))
         stalled = "" if converged else _stalled(steps, max_steps, n_rounds, violation, tol, inner, violators)
         state = CascadeState(
             rows, solutions, b, dual, inner, gap, violation, violators, steps.copy(), n_rounds, n_sweeps,
@@ -326,7 +339,10 @@ def _sweep(
         change[np.searchsorted(both, number)] += coef
         change[np.searchsorted(both, swept[0])] -= swept[1]
         moved = np.flatnonzero(np.abs(change).any(axis=1))
-        number, coef = both[moved], change[moved]
+        if len(moved) < len(number):
+            number, coef = both[moved], change[moved]
+        else:
+            base = None  # from nothing is less work
     S = rows.X[np.searchsorted(rows.number, number)]
     return SweepParams(kernel, task, S, coef, b, (rows.number,) * len(b), n_new, fold, base, keep, REACH)
 
