@@ -14,6 +14,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.extending import overload
 
 LOG2_E, HIGH, LOW = 1.4426950408889634, 0.693147180369123816490, 1.90821492927058770002e-10
 NEAREST = 6755399441055744.0
@@ -21,7 +22,7 @@ NEAREST = 6755399441055744.0
 
 F = np.float32
 LOG2_E_32, HIGH_32, LOW_32, NEAREST_32 = F(1.442695), F(0.693359375), F(-2.12194440e-4), F(12582912.0)
-LEAST_32, ZERO_32 = F(-87.0), F(0.0)
+LEAST_32 = F(-87.0)
 COEF_32 = (
     F(0.001394111), F(0.008375127), F(0.04166635), F(0.16666415), F(0.5), F(1.0), F(1.0),
 )  # fmt: skip
@@ -66,6 +67,21 @@ def _exp_row_32(x: Any) -> None:
         x[i] = np.int32(bits).view(np.float32)
 
 
+def exp_row(x: Any) -> None:
+    """``x = exp(x)`` of one row, for compiled code."""
+    (_exp_row_32 if x.dtype == np.float32 else _exp_row)(x)
+
+
+@overload(exp_row)
+def _choose(x: Any) -> Any:
+    row = _exp_row_32 if x.dtype == numba.types.float32 else _exp_row
+
+    def chosen(x: Any) -> Any:
+        row(x)
+
+    return chosen
+
+
 @numba.njit(cache=True, nogil=True, fastmath=SUM)
 def _dot(a: Any, b: Any, zero: Any) -> Any:
     total = zero  # of the entries' type
@@ -75,36 +91,19 @@ def _dot(a: Any, b: Any, zero: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True)
-def _exp_in_place(x: Any) -> None:
-    for i in range(len(x)):
-        _exp_row(x[i])
-
-
-@numba.njit(cache=True, nogil=True)
-def _exp_in_place_32(x: Any) -> None:
-    for i in range(len(x)):
-        _exp_row_32(x[i])
-
-
-@numba.njit(cache=True, nogil=True)
-def _exp_add(x: Any, coef: Any, out: Any) -> None:
-    for i in range(len(x)):
-        _exp_row(x[i])
-        out[i] += _dot(x[i], coef, 0.0)
-
-
-@numba.njit(cache=True, nogil=True)
-def _exp_add_32(x: Any, coef: Any, out: Any) -> None:
-    for i in range(len(x)):
-        _exp_row_32(x[i])
-        out[i] += _dot(x[i], coef, ZERO_32)
-
-
 def exp_in_place(x: Any) -> None:
     """``x = exp(x)`` of (rows, columns) float32 or float64, each below 80; rows contiguous."""
-    (_exp_in_place_32 if x.dtype == np.float32 else _exp_in_place)(x)
+    for i in range(len(x)):
+        exp_row(x[i])
+
+
+@numba.njit(cache=True, nogil=True)
+def _exp_add(x: Any, coef: Any, out: Any, zero: Any) -> None:
+    for i in range(len(x)):
+        exp_row(x[i])
+        out[i] += _dot(x[i], coef, zero)
 
 
 def exp_add(x: Any, coef: Any, out: Any) -> None:
     """``out += exp(x) coef`` of (rows, columns) and coef in the same dtype; out (rows,) float64; ``x`` is overwritten."""
-    (_exp_add_32 if x.dtype == np.float32 else _exp_add)(x, coef, out)
+    _exp_add(x, coef, out, x.dtype.type(0))

@@ -50,6 +50,13 @@ class Variables(NamedTuple):
     c: Array
     lo: Array
     hi: Array
+    n_each: int = 1
+    """Variables a row: where there are two, the first ones of all rows stand before the second ones."""
+
+    @property
+    def places(self) -> Array:
+        """Places of the rows that have variables, ascending."""
+        return self.row[: len(self.row) // self.n_each]
 
 
 def fold_of(number: Array, n: int, seed: int) -> Array:
@@ -91,6 +98,7 @@ def variables(task: Task, problem: int, y: Array | None, weight: Array) -> Varia
         np.concatenate([t - task.epsilon, t + task.epsilon]),
         np.concatenate([zero, -bound]),
         np.concatenate([bound, zero]),
+        2,
     )
 
 

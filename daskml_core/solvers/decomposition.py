@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from daskml_core.kernels.kernel_functions import KernelFunction, Prepared, fill, left_side, prepare, products
-from daskml_core.kernels.smo import NEVER, add_rows, padded, smo
+from daskml_core.kernels.smo import NEVER, Lazy, add_rows, padded, smo
 from daskml_core.sweep import Array
 
 WHOLE = 2048
@@ -38,6 +38,9 @@ STAGE = 0.1
 
 CORE, SLOW = 0.7, 0.9
 """A core larger than this part is no relief; a stage that leaves more than this part of the violation was in vain."""
+
+LAZY_BYTES = 512 << 10
+"""Rows that the second cache holds give a row of the kernel matrix almost as fast one at a time as by tiles."""
 
 SETTLED = 0.5
 """Part of the violation that a pass in float32 must remove, or float64 takes over."""
@@ -73,6 +76,7 @@ class Problem:
     single: bool = False
     cache: RowCache | None = None
     matrix: Array | None = None
+    lazy: Lazy | None = None
     steps: int = 0
     violation: float = float("inf")
 
@@ -87,7 +91,7 @@ class Problem:
 
     def forget(self) -> None:
         """Give the memory for kernel values back; solving again computes them once more."""
-        self.cache = self.matrix = None
+        self.cache = self.matrix = self.lazy = None
 
     def coef(self) -> Array:
         """Sum of each row's variables (rows,)."""
@@ -217,18 +221,28 @@ class Problem:
         # libsvm's order: what may grow first. Where a kernel is not positive there are many stationary points, and the
         # same steps end in the same one.
         order = np.argsort(self.hi + self.lo <= 0, kind="stable")
-        row = self.row[order]
-        m = len(row)
         if self.matrix is None:
-            self.matrix = self._matrix(m)
-            X = self.X[row]
-            right = prepare(self.kernel, X, self.dtype).rows
-            left = left_side(self.kernel, X, self.dtype)
-            fill(self.kernel, left, right, self.matrix[:, :m], symmetric=True)
+            self._form(self.X[self.row[order]])
+        assert self.matrix is not None
         F, beta = self.F[order], self.beta[order]
-        steps, self.violation = smo(self.matrix, F, beta, self.lo[order], self.hi[order], tol, max_steps)
+        steps, self.violation = smo(
+            self.matrix, F, beta, self.lo[order], self.hi[order], tol, max_steps, self.lazy
+        )
         self.F[order], self.beta[order] = F, beta
         self.steps += steps
+
+    def _form(self, X: Array) -> None:
+        """The complete kernel matrix of variables with these rows; in float32 rows are left until they are needed."""
+        m = len(X)
+        self.matrix, self.lazy = self._matrix(m), None
+        right = prepare(self.kernel, X, self.dtype).rows
+        left = left_side(self.kernel, X, self.dtype)
+        if self.single and right.nbytes <= LAZY_BYTES:
+            wide = np.zeros((len(right), padded(m)), dtype=self.dtype)
+            wide[:, :m] = right
+            self.lazy = Lazy(left, wide, np.ones(m, dtype=np.bool_))
+        else:
+            fill(self.kernel, left, right, self.matrix[:, :m], symmetric=True)
 
     def _matrix(self, m: int) -> Array:
         """Room for a complete matrix, in memory that was touched before where it fits."""

@@ -39,11 +39,8 @@ from daskml_core.solvers.decomposition import WHOLE, Problem
 from daskml_core.solvers.in_memory import Asks, answer_from
 from daskml_core.sweep import Array, Block
 
-DIRECT_ROWS = 1024
-"""Rows of a problem in memory up to which all of them are active from the start."""
-
-FIRST_ROWS = 512, 2048
-"""Of more rows a quarter is, between these bounds."""
+FIRST_ROWS = 2048
+"""Rows of a problem in memory that are active at first, where it has more than `WHOLE`: at most, and a quarter."""
 
 MAX_ROUNDS = 200
 """Sweeps after which a fit gives up."""
@@ -52,13 +49,13 @@ TIGHTEST = 1e-8
 """Smallest part of ``tol`` that the active set is solved to where only the gap is missing."""
 
 import os
-BOOST = float(os.environ.get('BOOST','1'))
+BOOST = float(os.environ.get('BOOST','.5'))
 NOSINGLE = bool(os.environ.get('NOSINGLE'))
 GUIDE = float(os.environ.get('GUIDE','.04'))
 REACH = float(os.environ.get('REACH','.1'))
-SECOND = float(os.environ.get("SECOND", ".05"))
+SECOND = float(os.environ.get("SECOND", ".5"))
 FIRSTN = float(os.environ.get("FIRSTN", "4"))
-FEWX = float(os.environ.get("FEWX", ".01"))
+FEWX = float(os.environ.get("FEWX", ".15"))
 
 FIRST_TOL = 0.05
 """What the sample is solved to, at most: its solution is only a guide."""
@@ -188,10 +185,10 @@ def as_problem(
     ``f`` (rows,) is ``K coef`` of ``old`` where it is known.
     """
     v = variables(task, k, rows.y, rows.weight)
-    places = np.unique(v.row)
+    places = v.places
     beta = np.zeros(len(v.row)) if old is not None else start_beta(task, v.hi)
     number = rows.number[places]
-    row = np.searchsorted(places, v.row)
+    row = np.arange(len(v.row)) % max(1, len(places))  # two variables a row stand one after the other
     if old is not None and len(old.number):
         at = np.searchsorted(number, old.number)
         table = np.zeros((len(places), old.beta.shape[1]))
@@ -416,16 +413,14 @@ def solve_gathered(
     memory = np.empty(cache_bytes // 8)
     for k, pair in enumerate(task.pairs):
         v = variables(task, k, rows.y, rows.weight)
-        places = np.unique(v.row)
+        places = v.places
         own = Rows(np.arange(len(places)), *take_rows(rows, places)[1:])
         alone = task._replace(pairs=(pair,))
         n = len(places)
         sample = own
-        direct = DIRECT_ROWS if kernel.positive else WHOLE
-        if n > direct and task.kind != "one_class":
+        if n > WHOLE and task.kind != "one_class":
             rng = np.random.default_rng([seed, k])
-            few, most = FIRST_ROWS
-            sample = take_rows(own, np.sort(rng.choice(n, min(max(few, int(n / FIRSTN)), int(os.environ.get("MOST","2048"))), replace=False)))
+            sample = take_rows(own, np.sort(rng.choice(n, min(n // 4, FIRST_ROWS), replace=False)))
         solver = smo_cascade(
             alone,
             kernel,
