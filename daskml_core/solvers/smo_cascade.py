@@ -309,6 +309,8 @@ def smo_cascade(
             return state
         if boost > 1:
             boost, inner = 1.0, max(tol, SECOND)
+        elif guide and (violation < tol).all():
+            inner = tol
         elif (violation < tol).all():
             # Nothing violates, but the gap asks for more digits: at a large C each costs C.
             inner *= min(0.1, 0.3 * tol / float(gap.max()))
