@@ -39,6 +39,9 @@ STAGE = 0.1
 CORE, SLOW = 0.7, 0.9
 """A core larger than this part is no relief; a stage that leaves more than this part of the violation was in vain."""
 
+CORE_ROWS = 2048
+"""Rows of a core's kernel matrix that must fit into memory at least."""
+
 LAZY_BYTES = 512 << 10
 """Rows that the second cache holds give a row of the kernel matrix almost as fast one at a time as by tiles."""
 
@@ -140,10 +143,10 @@ class Problem:
         stop = self.steps + max_steps
         self._measure()
         while True:
-            before, beta, F, steps = self.violation, self.beta.copy(), self.F, self.steps
+            before, beta, F = self.violation, self.beta.copy(), self.F
             self.F = self.F.copy()
             self._solve(tol, stop - self.steps)
-            if not self.single or self.steps == steps:
+            if not self.single:
                 break
             if guide:
                 self.exact = False
@@ -180,7 +183,7 @@ class Problem:
                 self._solve_core(core, goal, stop - self.steps)
             self._measure()
             if self.violation > SLOW * before:  # what was left out matters after all
-                self._solve_by_working_sets(tol, stop - self.steps)
+                self._solve_by_working_sets(goal, stop - self.steps)
                 self._measure()
             if self.steps == steps:  # rounding: no pair gains anything
                 break
@@ -190,12 +193,21 @@ class Problem:
         self.violation = top - bottom
 
     def _core(self) -> Array:
-        """Variables that are free, or within the violation's reach of moving: at the end a small part of the active ones."""
+        """Variables that are free, or within the violation's reach of moving: at the end a small part of the active ones.
+
+        No more than the memory holds a working set's kernel rows of, but for the free ones: then those that violate most.
+        """
         top, bottom = self.extremes()
         reach = max(top - bottom, 0.0)
         up, low = self.beta < self.hi, self.beta > self.lo
         grows, shrinks = up & ((bottom - reach) < self.F), low & ((top + reach) > self.F)
-        return np.flatnonzero(grows | shrinks)
+        most = len(self.memory.view(self.dtype)) // CORE_ROWS
+        if np.count_nonzero(grows | shrinks) <= most:
+            return np.flatnonzero(grows | shrinks)
+        free = up & low
+        score = np.maximum(np.where(grows, self.F - bottom, -NEVER), np.where(shrinks, top - self.F, -NEVER))
+        score[free] = NEVER
+        return np.sort(_largest(score, max(most, int(np.count_nonzero(free)) + WORKING)))
 
     def _solve_core(self, core: Array, tol: float, max_steps: int) -> None:
         """Move the core alone to ``tol``, then bring the gradient of all others up to date in one product."""

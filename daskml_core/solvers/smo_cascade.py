@@ -48,22 +48,23 @@ MAX_ROUNDS = 200
 TIGHTEST = 1e-8
 """Smallest part of ``tol`` that the active set is solved to where only the gap is missing."""
 
-import os
-BOOST = float(os.environ.get('BOOST','.5'))
-NOSINGLE = bool(os.environ.get('NOSINGLE'))
-GUIDE = float(os.environ.get('GUIDE','.04'))
-REACH = float(os.environ.get('REACH','.1'))
-SECOND = float(os.environ.get("SECOND", ".5"))
-FIRSTN = float(os.environ.get("FIRSTN", "4"))
-FEWX = float(os.environ.get("FEWX", ".15"))
+STANDS_FOR = 0.5
+"""The sample's C is multiplied by this power of the rows that each of its rows stands for. At 1 its machine is that of all
+rows but for sampling error, which grows with C: it fits the sample's noise; at 0 it is far too smooth."""
 
-FIRST_TOL = 0.05
-"""What the sample is solved to, at most: its solution is only a guide."""
+FIRST_TOL, SECOND_TOL = 0.05, 0.5
+"""What the sample, and then its machine's violators, are solved to, at most: these solutions are only guides."""
+
+GUIDE = 0.04
+"""Down to what tolerance float32 alone will do."""
+
+REACH = 0.1
+"""Rows this near to violating join the active set too: the next solution moves, and a round is saved."""
 
 LATER_NEW = 2048
 """Rows that may join each side of a problem after any sweep but the first, or a quarter of the active ones."""
 
-FEW = 0.01
+FEW = 0.15
 """New rows, as a part of the active ones, from which the active set is all but known: it is solved to ``tol``."""
 
 IDLE, PRUNED_ROUNDS = 0.3, 5
@@ -251,19 +252,14 @@ def smo_cascade(
         old = [first]
         n_sweeps += 1
     problems: list[tuple[Problem, Array]] = []
-    single = single_is_near(kernel, sample.X)
-    exact_base = True
-    # The sample stands for all rows: C times as large, its machine is near that of all rows.
-    if NOSINGLE: single = False
-    boost = 1.0
-    if not complete and task.kind != "one_class":
-        boost = 2.0 ** np.floor(BOOST*np.log2(n_rows / max(1, len(sample.number))))
+    single, exact = single_is_near(kernel, sample.X), True  # exact: the base, not only a guide
+    boost = 1.0 if complete or task.kind == "one_class" else _boost(n_rows, len(sample.number))
     while True:
         if not problems:
             heavy = rows._replace(weight=rows.weight * boost)
             f = None if base is None else base[rows.number]
             problems = [
-                as_problem(task, kernel, heavy, k, old[k], memory, None if f is None else f[:, k], exact_base, single)
+                as_problem(task, kernel, heavy, k, old[k], memory, None if f is None else f[:, k], exact, single)
                 for k in range(P)
             ]
         guide = single and not complete and inner > max(tol, GUIDE)
@@ -281,12 +277,12 @@ def smo_cascade(
         if not complete:
             # The first sweep finds most of what is needed; what a later solution misses is mostly not, it is only loose.
             most = n_new if n_sweeps == 0 else min(n_new, max(LATER_NEW, len(rows.number) // 4))
-            if not guide and not exact_base:
+            if not guide and not exact:
                 base, swept = None, None
-            sweep = _sweep(task, kernel, rows, solutions, b, most, fold, base, swept, keep)._replace(single=guide)
+            sweep = _sweep(task, kernel, rows, solutions, b, most, fold, base, swept, keep, guide)
             answer = yield certify_sweep(sweep)
             n_sweeps += 1
-            exact_base = not guide
+            exact = not guide
             if keep:
                 base, swept = (
                     np.concatenate([f for _, f in sorted(answer.f, key=lambda part: part[0])]),
@@ -294,11 +290,13 @@ def smo_cascade(
                 )
         gap, violation = _measure(problems, b, dual, answer)
         if boost > 1:
+            # On with a part of the sample's solution, which the true bounds allow.
             base = None if base is None else base / boost
             swept = None if swept is None else (swept[0], swept[1] / boost)
             solutions = tuple(Solution(s.number, s.beta / boost) for s in solutions)
         violators = 0 if answer is None else int(answer.violators.sum())
-        converged = bool(boost == 1 and not guide and (violation < tol).all() and ((gap <= tol).all() or not kernel.positive))
+        proven = bool((violation < tol).all() and ((gap <= tol).all() or not kernel.positive))
+        converged = proven and boost == 1 and not guide
         stalled = "" if converged else _stalled(steps, max_steps, n_rounds, violation, tol, inner, violators)
         state = CascadeState(
             rows, solutions, b, dual, inner, gap, violation, violators, steps.copy(), n_rounds, n_sweeps,
@@ -308,14 +306,14 @@ def smo_cascade(
         if converged or stalled:
             return state
         if boost > 1:
-            boost, inner = 1.0, max(tol, SECOND)
+            boost, inner = 1.0, max(tol, SECOND_TOL)
         elif guide and (violation < tol).all():
             inner = tol
         elif (violation < tol).all():
             # Nothing violates, but the gap asks for more digits: at a large C each costs C.
             inner *= min(0.1, 0.3 * tol / float(gap.max()))
         else:
-            few = violators <= FEWX * len(rows.number)
+            few = violators <= FEW * len(rows.number)
             inner = tol if few else min(inner, max(tol, 0.1 * float(violation.max())))
         prune = task.kind == "svc" and n_rounds <= PRUNED_ROUNDS
         if answer is not None and (len(answer.rows.number) or prune or n_rounds == 1):
@@ -325,9 +323,14 @@ def smo_cascade(
             raise _too_many(len(rows.number), max_active)
 
 
+def _boost(n_rows: int, n_sample: int) -> float:
+    """Factor of C for the sample; a power of two, so that what is divided by it meets the true bounds to the bit."""
+    return float(2.0 ** np.floor(STANDS_FOR * np.log2(n_rows / max(1, n_sample))))
+
+
 def _sweep(
     task: Task, kernel: KernelFunction, rows: Rows, solutions: Sequence[Solution], b: Array, n_new: int,
-    fold: Fold | None, base: Array | None, swept: tuple[Array, Array] | None, keep: bool,
+    fold: Fold | None, base: Array | None, swept: tuple[Array, Array] | None, keep: bool, guide: bool,
 ) -> SweepParams:  # fmt: skip
     """What to ask: the whole solution, or its difference to the one that was swept last."""
     number, coef = coefficients(solutions)
@@ -343,7 +346,7 @@ def _sweep(
         else:
             base = None  # from nothing is less work
     S = rows.X[np.searchsorted(rows.number, number)]
-    return SweepParams(kernel, task, S, coef, b, (rows.number,) * len(b), n_new, fold, base, keep, REACH)
+    return SweepParams(kernel, task, S, coef, b, (rows.number,) * len(b), n_new, fold, base, keep, REACH, guide)
 
 
 def _measure(
