@@ -13,6 +13,7 @@ Source: Joachims 1999 (decomposition); Wen et al. 2018, ThunderSVM (half of the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,7 +26,7 @@ from daskml_core.sweep import Array
 WHOLE = 2048
 """Variables up to which SMO runs on the complete kernel matrix."""
 
-WORKING, LARGEST_WORKING = 1024, 4096
+WORKING, LARGEST_WORKING = 1024, 8192
 """Variables of a working set, half of them new in each round; twice the free variables of the last round, where those are
 more: fewer than are free, and rounds undo each other."""
 
@@ -277,8 +278,7 @@ class Problem:
                 break
             chosen = self._working_set(previous, cache.largest)
             if not np.array_equal(chosen, square):
-                K, square = np.zeros((len(chosen), padded(len(chosen))), dtype=self.dtype), chosen
-                cache.square(self.row[chosen], K[:, : len(chosen)])
+                K, square = cache.square(self.row[chosen]), chosen
             beta, F = self.beta[chosen], self.F[chosen]
             # Farther than a part of the violation is wasted: the other variables change the problem again.
             local = max(tol, LOCAL * self.violation)
@@ -325,12 +325,14 @@ class RowCache:
         memory = memory.view(dtype)
         capacity = min(n, len(memory) // n)
         self.keeps = capacity >= min(n, WORKING)
-        self.largest = min(LARGEST_WORKING, max(capacity, WORKING)) if self.keeps else LARGEST_WORKING
+        # As much again for a working set's own matrix.
+        self.largest = min(LARGEST_WORKING, max(WORKING, math.isqrt(len(memory))))
         self.kernel, self.X = kernel, X
         self.left = left_side(kernel, X, dtype)
         self.right = prepare(kernel, X, dtype).rows
         # Memory that was touched before: the first touch of a page costs as much as the kernel values in it.
         self.table = memory[: capacity * n].reshape(capacity, n)
+        self.room = np.empty(0, dtype=dtype)
         self.slot = np.full(n, -1)
         self.owner = np.full(capacity, -1)
         self.used = np.full(capacity, -1)
@@ -341,7 +343,7 @@ class RowCache:
 
     def add(self, rows: Array, coef: Array, f: Array) -> None:
         """``f += K(X, rows) coef``."""
-        if self.keeps:
+        if self.keeps and len(rows) <= len(self.owner):
             add_rows(self.table, self._slots(rows), coef, f)
         else:
             products(self.kernel, self.X, Prepared(self._columns(rows)), coef[:, None], f[:, None])
@@ -367,6 +369,16 @@ class RowCache:
             self.slot[missing], self.owner[free], self.used[free] = free, missing, self.clock
         return self.slot[rows]
 
-    def square(self, rows: Array, out: Array) -> None:
-        """Kernel values between ``rows``, into ``out``: a million scattered reads of the table took 15 ms, products 2."""
-        fill(self.kernel, self.left[rows], self._columns(rows), out, symmetric=True)
+    def square(self, rows: Array) -> Array:
+        """Kernel values between ``rows`` (q, padded(q)), valid until the next call.
+
+        A million scattered reads of the table took 15 ms, products 2.
+        """
+        q = len(rows)
+        width = padded(q)
+        if len(self.room) < q * width:
+            self.room = np.empty(q * width, dtype=self.table.dtype)
+        out = self.room[: q * width].reshape(q, width)
+        out[:, q:] = 0
+        fill(self.kernel, self.left[rows], self._columns(rows), out[:, :q], symmetric=True)
+        return out
