@@ -216,9 +216,7 @@ class Problem:
         rows = np.unique(self.row[core])
         row = np.searchsorted(rows, self.row[core])
         c, lo, hi, beta = (part[core] for part in (self.c, self.lo, self.hi, self.beta))
-        inner = Problem(
-            self.kernel, self.X[rows], row, c, lo, hi, beta, self.memory, self.F[core], single=self.single
-        )
+        inner = Problem(self.kernel, self.X[rows], row, c, lo, hi, beta, self.memory, self.F[core], single=self.single)
         if len(core) <= WHOLE:
             inner._solve_whole(tol, max_steps)
         else:
@@ -238,9 +236,7 @@ class Problem:
             self._form(self.X[self.row[order]])
         assert self.matrix is not None
         F, beta = self.F[order], self.beta[order]
-        steps, self.violation = smo(
-            self.matrix, F, beta, self.lo[order], self.hi[order], tol, max_steps, self.lazy
-        )
+        steps, self.violation = smo(self.matrix, F, beta, self.lo[order], self.hi[order], tol, max_steps, self.lazy)
         self.F[order], self.beta[order] = F, beta
         self.steps += steps
 
@@ -362,7 +358,11 @@ class RowCache:
             self.slot[evicted[evicted >= 0]] = -1
             start, stop = int(free[0]), int(free[0]) + len(free)
             neighbours = free[-1] == stop - 1 and bool((np.diff(free) == 1).all())
-            fresh = self.table[start:stop] if neighbours else np.empty((len(missing), self.table.shape[1]), self.table.dtype)
+            fresh = (
+                self.table[start:stop]
+                if neighbours
+                else np.empty((len(missing), self.table.shape[1]), self.table.dtype)
+            )
             fill(self.kernel, self.left[missing], self.right, fresh)
             if not neighbours:
                 self.table[free] = fresh
