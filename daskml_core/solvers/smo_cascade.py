@@ -3,9 +3,13 @@
 The active rows are solved to optimality by SMO; all others have ``beta = 0``, so that the solution is a feasible point of
 the whole problem whose dual objective is known. A sweep computes the gradient of every row. It gives the primal, hence
 the duality gap: how far the objective is from its optimum at most. Rows that violate join the active set, which is solved
-again from where it stood. The first active set is a sample drawn over all blocks: its solution finds most of the rows
-that matter in one sweep, whatever order the data has. It stands in for SMO on every block, the first step of a cascade;
-the two have not been measured against each other.
+again from where it stood. The first active set is a sample drawn over all blocks, with a larger C, for each of its rows
+stands for several: its solution finds most of the rows that matter in one sweep, whatever order the data has. It stands
+in for SMO on every block, the first step of a cascade, and for a screening by approximate features: both were measured
+to cost more than they save (docs/design.md).
+
+The first rounds only guide: their kernel values are float32, in the solution and in the sweep, and nothing of them is
+kept once a round may be the last. That one's gradient, objectives and violations are float64.
 
 All one-against-one pairs are answered by the same sweeps. Where ``K coef`` of every row fits into memory it is kept,
 and the next sweep only computes what changed: bounded support vectors, most of them in noisy data, are gone over once.
@@ -229,7 +233,7 @@ def smo_cascade(
     sample : the first active rows; where they are all rows that count, no sweep is needed.
     n_rows : rows that the sweeps go over.
     tol : the violation that is left (libsvm's rule) and the relative duality gap, both over all rows.
-    cache_bytes : for rows of the kernel matrix of the active set.
+    cache_bytes : for rows of the kernel matrix of the active set, and as much again for that of a working set.
     max_steps : SMO steps of a problem.
     n_new : rows that join each side of a problem after a sweep.
     keep : hold ``K coef`` of every row, and compute only changes.
