@@ -6,7 +6,11 @@ and so on until no pair violates. A step then costs two passes over a working se
 all variables. Rows of the kernel matrix are kept in a cache, the least recently used make room.
 
 As the violation falls, fewer variables can still move: the others are left out of the rounds, and brought up to date when
-a stage ends (shrinking, in stages).
+a stage ends (shrinking, in stages). Where more can move than the memory holds kernel rows of, a stage takes those that
+violate most.
+
+Kernel values in float32 are enough to find where to go, and half the work; where a solution is to be proven the gradient
+is settled in float64 at the end, and what violates by it is solved again (iterative refinement).
 
 Source: Joachims 1999 (decomposition); Wen et al. 2018, ThunderSVM (half of the working set stays).
 """
@@ -28,7 +32,7 @@ WHOLE = 2048
 
 WORKING, LARGEST_WORKING = 1024, 8192
 """Variables of a working set, half of them new in each round; twice the free variables of the last round, where those are
-more: fewer than are free, and rounds undo each other."""
+more: fewer than are free, and rounds undo each other. Its matrix has as much memory as the cache."""
 
 LOCAL = 0.1
 """Part of the violation that a working set is solved to."""
