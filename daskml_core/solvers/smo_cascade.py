@@ -5,8 +5,8 @@ the whole problem whose dual objective is known. A sweep computes the gradient o
 the duality gap: how far the objective is from its optimum at most. Rows that violate join the active set, which is solved
 again from where it stood. The first active set is a sample drawn over all blocks, with a larger C, for each of its rows
 stands for several: its solution finds most of the rows that matter in one sweep, whatever order the data has. It stands
-in for SMO on every block, the first step of a cascade, which would make the model depend on the chunks, and for a
-screening by approximate features, which costs more than it saves (both are measured in docs/design.md).
+in for SMO on every block, the first step of a cascade, which saves little and needs blocks of mixed classes, and for
+a screening by approximate features, which costs more than it saves (both are measured in docs/design.md).
 
 The first rounds only guide: their kernel values are float32, in the solution and in the sweep, and nothing of them is
 kept once a round may be the last. That one's gradient, objectives and violations are float64.
