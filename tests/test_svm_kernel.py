@@ -652,6 +652,22 @@ def test_rows_too_far_out_for_float32_are_worked_on_in_float64():
     np.testing.assert_allclose(ours.decision_function(X), theirs.decision_function(X), atol=1e-5)
 
 
+@pytest.mark.parametrize("far", [1e3, 1e15])
+def test_rows_far_out_that_the_sample_has_not_seen_do_no_harm(far, swept, monkeypatch):
+    monkeypatch.setattr(_base, "SAMPLE_ROWS", 50)
+    X, y = noisy(1200)
+    at = np.array([3, 400, 401, 900, 1100])
+    X[at] *= far
+    ours = SVC(gamma=0.4, tol=1e-6).fit(lazy(X), y)
+    assert ours.converged_
+    # The oracle has the far rows nearer by, where its own sums of squares are finite and the kernel values zero as well.
+    nearer = X.copy()
+    nearer[at] /= far / 1e3
+    theirs = reference.SVC(gamma=0.4, tol=1e-6).fit(nearer, y)
+    near = np.setdiff1d(np.arange(len(X)), at)
+    np.testing.assert_allclose(ours.decision_function(X[near]), theirs.decision_function(X[near]), atol=1e-5)
+
+
 def test_a_core_larger_than_the_memory_is_solved_in_parts(monkeypatch):
     X, y = noisy(700)
     sign = np.where(y, 3.0, -3.0)

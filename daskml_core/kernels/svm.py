@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskml_core.kernels.kernel_functions import KernelFunction, prepare, products, workspace
+from daskml_core.kernels.kernel_functions import KernelFunction, prepare, products, single_is_near, workspace
 from daskml_core.kernels.moments import feature_moments, merge_moments
 from daskml_core.kernels.smo import NEVER
 from daskml_core.sweep import Array, Block, Kernel, Sweep
@@ -255,7 +255,9 @@ def certify(block: Block, p: SweepParams) -> Certificate:
     weight = row_weights(block, p.fold)
     f = np.zeros((n, P)) if p.base is None else p.base[block.start : block.start + n].copy()
     if n and len(p.S):
-        products(p.kernel, block.X, prepare(p.kernel, p.S, np.float32 if p.single else np.float64), p.coef, f)
+        # A row far out would overflow float32, or lose its exponent.
+        single = p.single and single_is_near(p.kernel, p.S) and single_is_near(p.kernel, block.X)
+        products(p.kernel, block.X, prepare(p.kernel, p.S, np.float32 if single else np.float64), p.coef, f)
     number = block.start + np.arange(n)
     parts = []
     for problem in range(P):

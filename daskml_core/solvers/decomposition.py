@@ -146,6 +146,8 @@ class Problem:
         ``guide``: kernel values in float32 need not be settled, the solution is only a guide.
         """
         stop = self.steps + max_steps
+        if not (self.exact or self.single or guide):
+            self.refresh()
         self._measure()
         while True:
             before, beta, F = self.violation, self.beta.copy(), self.F

@@ -200,7 +200,9 @@ def as_problem(
         table[at] = old.beta
         beta = table.T.ravel() if table.shape[1] > 1 else table[row, 0]
     F = np.empty(0) if f is None else v.c - f[v.row]
-    problem = Problem(kernel, rows.X[places], row, v.c, v.lo, v.hi, beta, memory, F, exact or not len(F), single)
+    X = rows.X[places]
+    single = single and single_is_near(kernel, X)
+    problem = Problem(kernel, X, row, v.c, v.lo, v.hi, beta, memory, F, exact or not len(F), single)
     return problem, number
 
 
