@@ -17,6 +17,8 @@ from daskml_core.kernels.kernel_functions import KernelFunction, gram
 from daskml_core.svm import SVC
 
 LARGE_ROWS, LARGE_FEATURES, LARGE_CHUNK = 500_000, 20, 25_000
+PATIENCE_S = 1.0
+"""CPU seconds that libsvm may take at tol=1e-3 for the comparison at 1e-6, which takes it several times as long."""
 
 
 def keel(name):
@@ -59,7 +61,8 @@ def dual_objectives(model, kernel):
 
 def agreement(names=None) -> None:
     """Every data set, kernel and C against libsvm at the same tolerance, on the same training rows."""
-    rows, worst = [], {"dual": 0.0, "accuracy": 0.0, "support": 0.0, "tight": 0.0}
+    SVC().fit(*datasets.load_iris(return_X_y=True))  # compiles
+    rows, worst, left_out = [], {"dual": 0.0, "accuracy": 0.0, "support": 0.0, "tight": 0.0}, []
     for name, X, y in problems():
         if names and name not in names:
             continue
@@ -67,8 +70,11 @@ def agreement(names=None) -> None:
         train, test, t, u = train_test_split(X, y, random_state=0, stratify=y)
         for kernel in ("rbf", "linear", "poly", "sigmoid"):
             for C in (0.1, 1.0, 10.0, 100.0):
-                row = [f"{name}, {kernel}, C={C:g}"]
-                for tol in (1e-3, 1e-6) if len(train) < 3000 else (1e-3,):
+                row, cpu_theirs, unfinished = [f"{name}, {kernel}, C={C:g}"], 0.0, False
+                for tol in (1e-3, 1e-6):
+                    if tol < 1e-3 and (cpu_theirs > PATIENCE_S or unfinished):
+                        left_out.append(row[0])
+                        break
                     settings = {"kernel": kernel, "C": C, "tol": tol}
                     # libsvm's linear and poly kernels may not come to an end in minutes.
                     steps = {"max_iter": 2_000_000}
@@ -95,6 +101,9 @@ def agreement(names=None) -> None:
     table("against libsvm, tol=1e-3", columns, rows)
     gate(f"no dual objective more than 1e-3 below libsvm's (worst {worst['dual']:.1e})", worst["dual"] <= 1e-3)
     gate(f"with tol=1e-6 no more than 1e-6 (worst {worst['tight']:.1e})", worst["tight"] <= 1e-6)
+    console.print(
+        f"not compared at tol=1e-6, for libsvm takes more than {PATIENCE_S:g} s at 1e-3: {'; '.join(left_out)}"
+    )
     gate(f"accuracy within 0.2 points (worst {worst['accuracy']:.2f})", worst["accuracy"] <= 0.2)
     gate(f"support vectors within 2 % (worst {worst['support']:.2f} %)", worst["support"] <= 2)
 

@@ -19,8 +19,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import pairwise_kernels
 
 from daskml_core.errors import MemoryPlanError
-from daskml_core.kernels.kernel_functions import KernelFunction, gram, prepare, products
-from daskml_core.kernels.smo import padded, smo
+from daskml_core.kernels.exponential import exp_add, exp_in_place
+from daskml_core.kernels.kernel_functions import KernelFunction, gram, left_side, prepare, products, single_is_near
+from daskml_core.kernels.smo import Lazy, padded, smo
 from daskml_core.kernels.svm import Fold, SweepParams, Task, certify_sweep, coupled, fold_of
 from daskml_core.solvers import decomposition
 from daskml_core.svm import SVC, SVR, OneClassSVM, _base
@@ -436,7 +437,7 @@ def test_the_plan_counts_the_kernel_matrix_and_reads_nothing(swept):
     X = da.from_array(Unreadable(), chunks=(10_000, 20), meta=np.empty((0, 0), dtype="f4"))
     y = np.arange(100_000) % 2
     small, large = (SVC(cache_size=size).plan(X, y) for size in (1, 500))
-    assert large.projected_peak_bytes - small.projected_peak_bytes == pytest.approx(499 * 2**20, rel=0.01)
+    assert large.projected_peak_bytes - small.projected_peak_bytes == pytest.approx(2 * 499 * 2**20, rel=0.01)
     assert "certify-support-vectors" in large.kernels
     assert "1 for a sample" in large.sweeps
 
@@ -581,3 +582,137 @@ def test_folds_are_of_equal_size_and_independent_of_chunks():
     np.testing.assert_allclose(np.bincount(parts), 20_000, rtol=0.03)
     np.testing.assert_array_equal(parts[777:999], fold_of(np.arange(777, 999), 5, 3))
     assert (parts != fold_of(np.arange(100_000), 5, 4)).mean() > 0.75
+
+
+@pytest.mark.parametrize(("dtype", "ulp"), [(np.float32, 1.0), (np.float64, 1.5)])
+def test_the_compiled_exponential_is_right_to_the_last_place(dtype, ulp):
+    rng = np.random.default_rng(0)
+    lowest = -87 if dtype == np.float32 else -708
+    x = np.concatenate([rng.uniform(lowest, 1, 30_000), [0.0, -0.0, 1e-9, lowest, 10 * lowest]]).astype(dtype)
+    out = x.reshape(5, -1).copy()
+    exp_in_place(out)
+    expected = np.exp(x[:-1].astype(np.float64))
+    assert (np.abs(out.ravel()[:-1] / expected - 1) <= ulp * np.finfo(dtype).eps).all()
+    assert 0 < out[-1, -1] <= np.exp(float(lowest)) * 1.001  # not zero, and nothing to any sum
+    coef, total = rng.normal(size=out.shape[1]).astype(dtype), np.ones(5)
+    exp_add(x.reshape(5, -1).copy(), coef, total)
+    np.testing.assert_allclose(total, 1 + out.astype(np.float64) @ coef, rtol=1e-3 if dtype == np.float32 else 1e-12)
+
+
+def test_rows_on_demand_are_the_rows_of_the_matrix():
+    X, y = noisy(300)
+    sign = np.where(y, 1.0, -1.0)
+    kernel = KernelFunction("rbf", 0.4)
+    right = prepare(kernel, X, np.float32).rows
+    wide = np.zeros((len(right), padded(300)), dtype=np.float32)
+    wide[:, :300] = right
+    results = []
+    for lazy in (None, Lazy(left_side(kernel, X, np.float32), wide, np.ones(300, dtype=bool))):
+        K = np.full((300, padded(300)), np.nan, dtype=np.float32)  # what nobody asked for is never read
+        if lazy is None:
+            K[:] = 0
+            K[:, :300] = gram(kernel, X, X)
+        F, beta = sign.copy(), np.zeros(300)
+        smo(K, F, beta, np.minimum(sign, 0), np.maximum(sign, 0), 1e-4, 10**6, lazy)
+        results.append(sign @ beta - beta @ gram(kernel, X, X) @ beta / 2)
+    assert results[0] == pytest.approx(results[1], rel=1e-6)
+    computed = np.flatnonzero(~lazy.missing)
+    assert 0 < len(computed) < 300
+    np.testing.assert_allclose(K[computed, :300], gram(kernel, X[computed], X), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("C", [1.0, 1e3])
+def test_values_in_float32_leave_no_trace_in_the_solution(C):
+    X, y = noisy(700)
+    sign = np.where(y, C, -C)
+    kernel = KernelFunction("rbf", 0.4)
+    assert single_is_near(kernel, X)
+    solved = []
+    for single in (False, True):
+        problem = decomposition.Problem(
+            kernel, X, np.arange(700), np.sign(sign), np.minimum(sign, 0), np.maximum(sign, 0), np.zeros(700),
+            np.empty(700 * 700), single=single,
+        )  # fmt: skip
+        problem.solve(1e-8, 10**8)
+        solved.append(problem)
+        # The gradient is that of float64, and so is the violation.
+        np.testing.assert_allclose(problem.F, problem.c - gram(kernel, X, X) @ problem.beta, atol=1e-10 * C)
+        assert problem.violation < 1e-8
+    assert solved[0].dual() == pytest.approx(solved[1].dual(), rel=1e-9)
+
+
+def test_rows_too_far_out_for_float32_are_worked_on_in_float64():
+    kernel = KernelFunction("rbf", 0.4)
+    assert not single_is_near(kernel, np.full((3, 2), 1e3))
+    assert not single_is_near(KernelFunction("linear"), np.ones((3, 2)))
+    X, y = noisy(2500)
+    X[::7] *= 300.0
+    ours = SVC(gamma=0.4, tol=1e-6).fit(X, y)
+    theirs = reference.SVC(gamma=0.4, tol=1e-6).fit(X, y)
+    np.testing.assert_allclose(ours.decision_function(X), theirs.decision_function(X), atol=1e-5)
+
+
+@pytest.mark.parametrize("far", [1e3, 1e5])
+def test_rows_far_out_that_the_sample_has_not_seen_do_no_harm(far, swept, monkeypatch):
+    monkeypatch.setattr(_base, "SAMPLE_ROWS", 50)
+    X, y = noisy(1200)
+    at = np.array([3, 400, 401, 900, 1100])
+    X[at] *= far
+    ours = SVC(gamma=0.4, tol=1e-6).fit(lazy(X), y)
+    assert ours.converged_
+    # The oracle has the far rows nearer by, where its own sums of squares are finite and the kernel values zero as well.
+    nearer = X.copy()
+    nearer[at] /= far / 1e3
+    theirs = reference.SVC(gamma=0.4, tol=1e-6).fit(nearer, y)
+    near = np.setdiff1d(np.arange(len(X)), at)
+    np.testing.assert_allclose(ours.decision_function(X[near]), theirs.decision_function(X[near]), atol=1e-5)
+
+
+def test_a_core_larger_than_the_memory_is_solved_in_parts(monkeypatch):
+    X, y = noisy(700)
+    sign = np.where(y, 3.0, -3.0)
+    monkeypatch.setattr(decomposition, "WHOLE", 50)
+    monkeypatch.setattr(decomposition, "WORKING", 64)
+    monkeypatch.setattr(decomposition, "CORE_ROWS", 100)
+    sizes = []
+    solve_core = decomposition.Problem._solve_core
+    monkeypatch.setattr(
+        decomposition.Problem,
+        "_solve_core",
+        lambda self, core, *rest: (sizes.append(len(core)), solve_core(self, core, *rest)),
+    )
+    problem = decomposition.Problem(
+        KernelFunction("rbf", 0.4), X, np.arange(700), np.sign(sign), np.minimum(sign, 0), np.maximum(sign, 0),
+        np.zeros(700), np.empty(200 * 100),
+    )  # fmt: skip
+    problem.solve(1e-8, 10**7)
+    assert problem.violation < 1e-8
+    assert 200 in sizes
+    np.testing.assert_allclose(problem.F, problem.c - gram(problem.kernel, X, X) @ problem.beta, atol=1e-9)
+
+
+def test_rows_near_to_violating_come_along_and_are_not_counted():
+    X, y = noisy(500)
+    S, coef = X[:40], np.random.default_rng(0).normal(size=(40, 1))
+    near, exact = (
+        certify_sweep(
+            SweepParams(KernelFunction("rbf", 0.5), Task("svc", 2.0), S, coef, np.array([0.1]), (), 500, reach=reach)
+        )
+        for reach in (0.2, 0.0)
+    )
+    block = Block(X, y.astype(float), None, 0, 0)
+    empty = (np.empty(0, dtype=np.int64),)
+    a, b = (s.kernel(block, s.params._replace(active=empty)) for s in (near, exact))
+    assert a.violators == b.violators == len(b.rows.number)
+    f = gram(KernelFunction("rbf", 0.5), X, S) @ coef[:, 0] + 0.1
+    np.testing.assert_array_equal(a.rows.number, np.flatnonzero(np.where(y, -1, 1) * f < 1.2))
+
+
+def test_the_sample_stands_for_all_rows_and_its_certificate_holds(swept):
+    X, y = noisy(1500)
+    model = SVC(C=3, tol=1e-4).fit(lazy(X), y)
+    first, last = model.history_[0], model.history_[-1]
+    assert first["dual"] < last["dual"]
+    # The first round's gap is a bound too: that of a feasible point and of the sample's machine on all rows.
+    assert first["dual"] / (1 - first["gap"]) >= last["dual"]
+    assert first["gap"] > 0.1

@@ -6,7 +6,7 @@ All machines are one problem in ``beta = y alpha`` (libsvm's signs taken into th
 
     maximise  c beta - beta K beta / 2   subject to  lo <= beta <= hi,  sum(beta) constant
 
-K     (q, q) kernel matrix, float64
+K     (q, q) kernel matrix, float32 or float64
 c     (q,): y for classification, ``t -/+ epsilon`` for the two variables of a regression's row, 0 for one class
 F     (q,) gradient ``c - K beta``, kept up to date
 A variable is *up* where it may grow (``beta < hi``) and *low* where it may shrink (``beta > lo``). The point is optimal
@@ -17,11 +17,12 @@ Source: Fan, Chen and Lin 2005, "Working set selection using second order inform
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 
+from daskml_core.kernels.exponential import exp_row
 from daskml_core.sweep import Array
 
 LANES = 64
@@ -101,20 +102,44 @@ def _mark(t: int, beta: Any, lo: Any, hi: Any, up: Any, low: Any) -> None:
     low[t] = 0.0 if beta[t] > lo[t] else NEVER
 
 
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def _exponents(x: Any, right: Any, row: Any) -> None:
+    """``row = x @ right``."""
+    row[:] = x[0] * right[0]
+    for k in range(1, len(x)):
+        a, b = x[k], right[k]
+        for t in range(len(row)):
+            row[t] += a * b[t]
+
+
 @numba.njit(cache=True, nogil=True)
-def _smo(K: Any, F: Any, beta: Any, lo: Any, hi: Any, tol: float, max_steps: int) -> Any:
+def _ready(K: Any, i: int, missing: Any, left: Any, right: Any) -> None:
+    """Row ``i`` of an rbf matrix, if it was not asked for before."""
+    if missing[i]:
+        missing[i] = False
+        _exponents(left[i], right, K[i])
+        exp_row(K[i])
+
+
+@numba.njit(cache=True, nogil=True)
+def _smo(
+    K: Any, diagonal: Any, missing: Any, left: Any, right: Any, F: Any, beta: Any, lo: Any, hi: Any, tol: float,
+    max_steps: int,
+) -> Any:  # fmt: skip
     q = len(F)
-    diagonal, up, low = np.empty(q), np.empty(q), np.empty(q)
+    up, low = np.empty(q), np.empty(q)
     for t in range(q):
-        diagonal[t] = K[t, t] if t < len(K) else 0.0
         _mark(t, beta, lo, hi, up, low)
     best, least, place = np.empty(LANES), np.empty(LANES), np.empty(LANES, dtype=np.int64)
+    _ready(K, 0, missing, left, right)
     i, violation = _move(F, K[0], K[0], 0.0, up, low, best, place, least)
     steps = 0
     while violation >= tol and steps < max_steps:
+        _ready(K, i, missing, left, right)
         j = _second(F, low, diagonal, K[i], F[i], diagonal[i], best, place)
         if j < 0:
             break
+        _ready(K, j, missing, left, right)
         curvature = max(diagonal[i] + diagonal[j] - 2 * K[i, j], CURVATURE)
         t = min((F[i] - F[j]) / curvature, hi[i] - beta[i], beta[j] - lo[j])
         # Bounds are met to the bit: what is at its bound must not be taken for free.
@@ -132,19 +157,38 @@ def padded(n: int) -> int:
     return -(-n // LANES) * LANES
 
 
-def smo(K: Array, F: Array, beta: Array, lo: Array, hi: Array, tol: float, max_steps: int) -> tuple[int, float]:
+class Lazy(NamedTuple):
+    """A matrix whose rows are computed when a step first needs them: where few rows ever move, most are not.
+
+    ``left`` (q, d + 2) and ``right`` (d + 2, padded(q)) as of rbf in `daskml_core.kernels.kernel_functions`; missing (q,).
+    """
+
+    left: Array
+    right: Array
+    missing: Array
+
+
+def smo(
+    K: Array, F: Array, beta: Array, lo: Array, hi: Array, tol: float, max_steps: int, lazy: Lazy | None = None
+) -> tuple[int, float]:
     """Steps taken, and the violation that is left; ``beta`` and ``F`` (q,) are moved in place.
 
-    K (q, padded(q)) float64, rows complete; columns beyond q are never chosen. A step costs two passes over q entries,
-    0.5 ns each.
+    K (q, padded(q)) float32 or float64, rows complete unless they are ``lazy``; columns beyond q are never chosen. A step
+    costs two passes over q entries, 0.5 ns each.
     """
     q = len(F)
     if not q:
         return 0, -NEVER
-    wide = np.zeros((4, padded(q)))
-    for target, source in zip(wide, (F, beta, lo, hi), strict=True):
+    wide = np.zeros((5, padded(q)))
+    for target, source in zip(wide, (F, beta, lo, hi), strict=False):
         target[:q] = source
-    steps, violation = _smo(K, wide[0], wide[1], wide[2], wide[3], tol, max_steps)
+    wide[4, :q] = 1.0 if lazy is not None else K.diagonal()[:q]
+    if lazy is None:
+        nothing = np.empty((0, 0), dtype=K.dtype)
+        lazy = Lazy(nothing, nothing, np.zeros(q, dtype=np.bool_))
+    steps, violation = _smo(
+        K, wide[4], lazy.missing, lazy.left, lazy.right, wide[0], wide[1], wide[2], wide[3], tol, max_steps
+    )
     F[:], beta[:] = wide[0, :q], wide[1, :q]
     return int(steps), float(violation)
 

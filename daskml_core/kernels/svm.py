@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskml_core.kernels.kernel_functions import TILE_ROWS, KernelFunction, prepare, products, workspace
+from daskml_core.kernels.kernel_functions import KernelFunction, prepare, products, single_is_near, workspace
 from daskml_core.kernels.moments import feature_moments, merge_moments
 from daskml_core.kernels.smo import NEVER
 from daskml_core.sweep import Array, Block, Kernel, Sweep
@@ -50,6 +50,13 @@ class Variables(NamedTuple):
     c: Array
     lo: Array
     hi: Array
+    n_each: int = 1
+    """Variables a row: where there are two, the first ones of all rows stand before the second ones."""
+
+    @property
+    def places(self) -> Array:
+        """Places of the rows that have variables, ascending."""
+        return self.row[: len(self.row) // self.n_each]
 
 
 def fold_of(number: Array, n: int, seed: int) -> Array:
@@ -91,6 +98,7 @@ def variables(task: Task, problem: int, y: Array | None, weight: Array) -> Varia
         np.concatenate([t - task.epsilon, t + task.epsilon]),
         np.concatenate([zero, -bound]),
         np.concatenate([bound, zero]),
+        2,
     )
 
 
@@ -181,8 +189,10 @@ class SweepParams(NamedTuple):
     base: Array | None = None
     """K coef of an earlier sweep (n_rows of all blocks, P), to which ``coef`` is a change."""
     keep: bool = False
-    everything: bool = False
-    """Whether rows that do not violate may be brought along too."""
+    reach: float = 0.0
+    """How far from violating rows are brought along too; violators come first."""
+    single: bool = False
+    """Whether kernel values in float32 will do: the answer guides, and proves nothing."""
 
 
 class Found(NamedTuple):
@@ -221,7 +231,7 @@ def _worst(number: Array, score: Array, n: int) -> tuple[Array, Array]:
     return number[order], score[order]
 
 
-def _certify(v: Variables, F: Array, number: Array, b: float, active: Array, n_new: int, everything: bool) -> Any:
+def _certify(v: Variables, F: Array, number: Array, b: float, active: Array, n_new: int, reach: float) -> Any:
     """(support, top, bottom, violators, Found) of one problem in one block."""
     r = F - b
     support = float(np.maximum(v.hi * r, v.lo * r).sum())
@@ -232,11 +242,11 @@ def _certify(v: Variables, F: Array, number: Array, b: float, active: Array, n_n
         outside = active[place] != names
     up, low = outside & (v.hi > 0), outside & (v.lo < 0)
     top, bottom = float(F[up].max(initial=-NEVER)), float(F[low].min(initial=NEVER))
-    if not everything:
-        up &= r > 0
-        low &= r < 0
+    violators = int(np.count_nonzero((up & (r > 0)) | (low & (r < 0))))
+    up &= r > -reach
+    low &= r < reach
     found = Found(*_worst(names[up], F[up], n_new), *_worst(names[low], -F[low], n_new))
-    return support, top, bottom, int(np.count_nonzero(up | low)), found
+    return support, top, bottom, violators, found
 
 
 def certify(block: Block, p: SweepParams) -> Certificate:
@@ -245,13 +255,15 @@ def certify(block: Block, p: SweepParams) -> Certificate:
     weight = row_weights(block, p.fold)
     f = np.zeros((n, P)) if p.base is None else p.base[block.start : block.start + n].copy()
     if n and len(p.S):
-        products(p.kernel, block.X, prepare(p.kernel, p.S), p.coef, f)
+        # A row far out would overflow float32, or lose its exponent.
+        single = p.single and single_is_near(p.kernel, p.S) and single_is_near(p.kernel, block.X)
+        products(p.kernel, block.X, prepare(p.kernel, p.S, np.float32 if single else np.float64), p.coef, f)
     number = block.start + np.arange(n)
     parts = []
     for problem in range(P):
         v = variables(p.task, problem, block.y, weight)
         F = v.c - f[v.row, problem]
-        parts.append(_certify(v, F, number, p.b[problem], p.active[problem], p.n_new, p.everything))
+        parts.append(_certify(v, F, number, p.b[problem], p.active[problem], p.n_new, p.reach))
     support, top, bottom, violators, found = zip(*parts, strict=True)
     wanted = _numbers(found)
     return Certificate(
@@ -479,7 +491,7 @@ def held_out_sweep(p: HeldOutParams) -> Sweep:
 
 
 __all__ = [
-    "CERTIFY", "DRAW", "HELD_OUT", "MACHINE_OUTPUT", "PLAIN_MOMENTS", "TILE_ROWS", "Certificate", "DecisionParams",
+    "CERTIFY", "DRAW", "HELD_OUT", "MACHINE_OUTPUT", "PLAIN_MOMENTS", "Certificate", "DecisionParams",
     "DrawParams", "Fold", "Found", "HeldOut", "HeldOutParams", "Rows", "SweepParams", "Task", "Variables",
     "certify_sweep", "coupled", "draw_sweep", "fold_of", "held_out_sweep", "join_rows", "take_rows", "variables",
 ]  # fmt: skip

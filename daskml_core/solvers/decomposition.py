@@ -6,27 +6,33 @@ and so on until no pair violates. A step then costs two passes over a working se
 all variables. Rows of the kernel matrix are kept in a cache, the least recently used make room.
 
 As the violation falls, fewer variables can still move: the others are left out of the rounds, and brought up to date when
-a stage ends (shrinking, in stages).
+a stage ends (shrinking, in stages). Where more can move than the memory holds kernel rows of, a stage takes those that
+violate most.
+
+Kernel values in float32 are enough to find where to go, and half the work; where a solution is to be proven the gradient
+is settled in float64 at the end, and what violates by it is solved again (iterative refinement).
 
 Source: Joachims 1999 (decomposition); Wen et al. 2018, ThunderSVM (half of the working set stays).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
 from daskml_core.kernels.kernel_functions import KernelFunction, Prepared, fill, left_side, prepare, products
-from daskml_core.kernels.smo import NEVER, add_rows, padded, smo
+from daskml_core.kernels.smo import NEVER, Lazy, add_rows, padded, smo
 from daskml_core.sweep import Array
 
 WHOLE = 2048
 """Variables up to which SMO runs on the complete kernel matrix."""
 
-WORKING, LARGEST_WORKING = 1024, 4096
+WORKING, LARGEST_WORKING = 1024, 8192
 """Variables of a working set, half of them new in each round; twice the free variables of the last round, where those are
-more: fewer than are free, and rounds undo each other."""
+more: fewer than are free, and rounds undo each other. Its matrix has as much memory as the cache."""
 
 LOCAL = 0.1
 """Part of the violation that a working set is solved to."""
@@ -37,6 +43,15 @@ STAGE = 0.1
 
 CORE, SLOW = 0.7, 0.9
 """A core larger than this part is no relief; a stage that leaves more than this part of the violation was in vain."""
+
+CORE_ROWS = 2048
+"""Rows of a core's kernel matrix that must fit into memory at least."""
+
+LAZY_BYTES = 512 << 10
+"""Rows that the second cache holds give a row of the kernel matrix almost as fast one at a time as by tiles."""
+
+SETTLED = 0.5
+"""Part of the violation that a pass in float32 must remove, or float64 takes over."""
 
 
 @dataclass(eq=False)
@@ -50,6 +65,10 @@ class Problem:
     row : (m,) the row of each variable.
     c, lo, hi, beta : (m,), as in `daskml_core.kernels.smo`.
     memory : flat float64 array for rows of the kernel matrix, which problems that are solved in turn share.
+    F : the gradient where it is known already; empty is computed.
+    exact : whether that F is, to rounding in float64.
+    single : work with kernel values in float32. They only guide: F is settled in float64 at the end, and what violates by
+        it is solved again, until nothing does.
     """
 
     kernel: KernelFunction
@@ -61,9 +80,11 @@ class Problem:
     beta: Array
     memory: Array
     F: Array = field(default_factory=lambda: np.empty(0))
-    """The gradient where it is known already; empty is computed."""
+    exact: bool = True
+    single: bool = False
     cache: RowCache | None = None
     matrix: Array | None = None
+    lazy: Lazy | None = None
     steps: int = 0
     violation: float = float("inf")
 
@@ -71,9 +92,14 @@ class Problem:
         if len(self.F) != len(self.c):
             self.refresh()
 
+    @property
+    def dtype(self) -> Any:
+        """Of the kernel values that are worked with."""
+        return np.float32 if self.single else np.float64
+
     def forget(self) -> None:
         """Give the memory for kernel values back; solving again computes them once more."""
-        self.cache = self.matrix = None
+        self.cache = self.matrix = self.lazy = None
 
     def coef(self) -> Array:
         """Sum of each row's variables (rows,)."""
@@ -81,13 +107,16 @@ class Problem:
 
     def refresh(self) -> None:
         """F from nothing: rounding of many updates does not pile up."""
-        coef = self.coef()
-        support = np.flatnonzero(coef)
+        self.F = self.c - self._products(self.coef(), np.float64)
+        self.exact = True
+
+    def _products(self, coef: Array, dtype: Any) -> Array:
+        """``K(rows of the variables, rows) coef``."""
+        at = np.flatnonzero(coef)
         f = np.zeros((len(self.X), 1))
-        if len(support):
-            prepared = prepare(self.kernel, self.X[support])
-            products(self.kernel, self.X, prepared, coef[support, None], f)
-        self.F = self.c - f[self.row, 0]
+        if len(at):
+            products(self.kernel, self.X, prepare(self.kernel, self.X[at], dtype), coef[at, None], f)
+        return np.asarray(f[self.row, 0])
 
     def extremes(self) -> tuple[float, float]:
         """``max F[up], min F[low]``; minus or plus `NEVER` where no variable can move that way."""
@@ -104,12 +133,48 @@ class Problem:
             return 0.0 if abs(top) >= NEVER and abs(bottom) >= NEVER else bottom if abs(top) >= NEVER else top
         return (top + bottom) / 2
 
-    def dual(self) -> float:
-        """``c beta - beta K beta / 2``."""
-        return float(self.beta @ (self.c + self.F)) / 2
+    def dual(self, divisor: float = 1.0) -> float:
+        """``c beta - beta K beta / 2`` at beta, or at a part of it."""
+        if divisor == 1:
+            return float(self.beta @ (self.c + self.F)) / 2
+        part = self.beta / divisor
+        return float(part @ self.c) - float(part @ (self.c - self.F)) / divisor / 2
 
-    def solve(self, tol: float, max_steps: int) -> None:
-        """Move beta and F until no pair violates by ``tol``, or ``max_steps`` more steps were taken."""
+    def solve(self, tol: float, max_steps: int, *, guide: bool = False) -> None:
+        """Move beta and F until no pair violates by ``tol``, or ``max_steps`` more steps were taken.
+
+        ``guide``: kernel values in float32 need not be settled, the solution is only a guide.
+        """
+        stop = self.steps + max_steps
+        if not (self.exact or self.single or guide):
+            self.refresh()
+        self._measure()
+        while True:
+            before, beta, F = self.violation, self.beta.copy(), self.F
+            self.F = self.F.copy()
+            self._solve(tol, stop - self.steps)
+            if not self.single:
+                break
+            if guide:
+                self.exact = False
+                break
+            self._settle(beta, F)
+            self._measure()
+            if self.violation < tol or self.steps >= stop:
+                break
+            if self.violation > SETTLED * before:
+                self.forget()
+                self.single = False
+
+    def _settle(self, beta: Array, F: Array) -> None:
+        """The gradient in float64, from that at an earlier ``beta`` where it is known."""
+        if not self.exact:
+            self.refresh()
+            return
+        change = np.bincount(self.row, weights=self.beta - beta, minlength=len(self.X))
+        self.F = F - self._products(change, np.float64)
+
+    def _solve(self, tol: float, max_steps: int) -> None:
         if len(self.row) <= WHOLE:
             self._solve_whole(tol, max_steps)
             return
@@ -125,7 +190,7 @@ class Problem:
                 self._solve_core(core, goal, stop - self.steps)
             self._measure()
             if self.violation > SLOW * before:  # what was left out matters after all
-                self._solve_by_working_sets(tol, stop - self.steps)
+                self._solve_by_working_sets(goal, stop - self.steps)
                 self._measure()
             if self.steps == steps:  # rounding: no pair gains anything
                 break
@@ -135,12 +200,21 @@ class Problem:
         self.violation = top - bottom
 
     def _core(self) -> Array:
-        """Variables that are free, or within the violation's reach of moving: at the end a small part of the active ones."""
+        """Variables that are free, or within the violation's reach of moving: at the end a small part of the active ones.
+
+        No more than the memory holds a working set's kernel rows of, but for the free ones: then those that violate most.
+        """
         top, bottom = self.extremes()
         reach = max(top - bottom, 0.0)
         up, low = self.beta < self.hi, self.beta > self.lo
         grows, shrinks = up & ((bottom - reach) < self.F), low & ((top + reach) > self.F)
-        return np.flatnonzero(grows | shrinks)
+        most = len(self.memory.view(self.dtype)) // CORE_ROWS
+        if np.count_nonzero(grows | shrinks) <= most:
+            return np.flatnonzero(grows | shrinks)
+        free = up & low
+        score = np.maximum(np.where(grows, self.F - bottom, -NEVER), np.where(shrinks, top - self.F, -NEVER))
+        score[free] = NEVER
+        return np.sort(_largest(score, max(most, int(np.count_nonzero(free)) + WORKING)))
 
     def _solve_core(self, core: Array, tol: float, max_steps: int) -> None:
         """Move the core alone to ``tol``, then bring the gradient of all others up to date in one product."""
@@ -148,16 +222,15 @@ class Problem:
         rows = np.unique(self.row[core])
         row = np.searchsorted(rows, self.row[core])
         c, lo, hi, beta = (part[core] for part in (self.c, self.lo, self.hi, self.beta))
-        inner = Problem(self.kernel, self.X[rows], row, c, lo, hi, beta, self.memory, self.F[core])
+        inner = Problem(self.kernel, self.X[rows], row, c, lo, hi, beta, self.memory, self.F[core], single=self.single)
         if len(core) <= WHOLE:
             inner._solve_whole(tol, max_steps)
         else:
             inner._solve_by_working_sets(tol, max_steps)
         change = np.bincount(row, weights=inner.beta - self.beta[core], minlength=len(rows))
-        moved = np.flatnonzero(change)
-        f = np.zeros((len(self.X), 1))
-        products(self.kernel, self.X, prepare(self.kernel, self.X[rows[moved]]), change[moved, None], f)
-        self.F -= f[self.row, 0]
+        whole = np.zeros(len(self.X))
+        whole[rows] = change
+        self.F -= self._products(whole, self.dtype)
         self.beta[core] = inner.beta
         self.steps += inner.steps
 
@@ -165,20 +238,37 @@ class Problem:
         # libsvm's order: what may grow first. Where a kernel is not positive there are many stationary points, and the
         # same steps end in the same one.
         order = np.argsort(self.hi + self.lo <= 0, kind="stable")
-        row = self.row[order]
-        m = len(row)
         if self.matrix is None:
-            self.matrix = np.zeros((m, padded(m)))
-            X = self.X[row]
-            right = prepare(self.kernel, X).rows
-            fill(self.kernel, left_side(self.kernel, X), right, self.matrix[:, :m], symmetric=True)
+            self._form(self.X[self.row[order]])
+        assert self.matrix is not None
         F, beta = self.F[order], self.beta[order]
-        steps, self.violation = smo(self.matrix, F, beta, self.lo[order], self.hi[order], tol, max_steps)
+        steps, self.violation = smo(self.matrix, F, beta, self.lo[order], self.hi[order], tol, max_steps, self.lazy)
         self.F[order], self.beta[order] = F, beta
         self.steps += steps
 
+    def _form(self, X: Array) -> None:
+        """The complete kernel matrix of variables with these rows; in float32 rows are left until they are needed."""
+        m = len(X)
+        self.matrix, self.lazy = self._matrix(m), None
+        right = prepare(self.kernel, X, self.dtype).rows
+        left = left_side(self.kernel, X, self.dtype)
+        if self.single and right.nbytes <= LAZY_BYTES:
+            wide = np.zeros((len(right), padded(m)), dtype=self.dtype)
+            wide[:, :m] = right
+            self.lazy = Lazy(left, wide, np.ones(m, dtype=np.bool_))
+        else:
+            fill(self.kernel, left, right, self.matrix[:, :m], symmetric=True)
+
+    def _matrix(self, m: int) -> Array:
+        """Room for a complete matrix, in memory that was touched before where it fits."""
+        width = padded(m)
+        flat = self.memory.view(self.dtype)
+        matrix = flat[: m * width].reshape(m, width) if m * width <= len(flat) else np.empty((m, width), self.dtype)
+        matrix[:, m:] = 0
+        return matrix
+
     def _solve_by_working_sets(self, tol: float, max_steps: int) -> None:
-        cache = self.cache = self.cache or RowCache(self.kernel, self.X, self.memory)
+        cache = self.cache = self.cache or RowCache(self.kernel, self.X, self.memory, self.dtype)
         previous = np.empty(0, dtype=np.int64)
         K, square = np.empty((0, 0)), np.empty(0, dtype=np.int64)
         f = np.empty(len(self.X))
@@ -190,8 +280,7 @@ class Problem:
                 break
             chosen = self._working_set(previous, cache.largest)
             if not np.array_equal(chosen, square):
-                K, square = np.zeros((len(chosen), padded(len(chosen)))), chosen
-                cache.square(self.row[chosen], K[:, : len(chosen)])
+                K, square = cache.square(self.row[chosen]), chosen
             beta, F = self.beta[chosen], self.F[chosen]
             # Farther than a part of the violation is wasted: the other variables change the problem again.
             local = max(tol, LOCAL * self.violation)
@@ -212,7 +301,7 @@ class Problem:
         """The variables that violate most on either side, and the free ones of the last working set."""
         up, low = self.beta < self.hi, self.beta > self.lo
         size = min(max(WORKING, 2 * int(np.count_nonzero(up & low))), largest)
-        n = size // 4
+        n = size // 4 if len(previous) else size // 2
         grow = _largest(np.where(up, self.F, -NEVER), n)
         shrink = _largest(np.where(low, -self.F, -NEVER), n)
         free = (self.beta[previous] > self.lo[previous]) & (self.beta[previous] < self.hi[previous])
@@ -233,16 +322,19 @@ class RowCache:
     reading rows from memory, and dearer once they have to be written there first.
     """
 
-    def __init__(self, kernel: KernelFunction, X: Array, memory: Array) -> None:
+    def __init__(self, kernel: KernelFunction, X: Array, memory: Array, dtype: Any = np.float64) -> None:
         n = len(X)
+        memory = memory.view(dtype)
         capacity = min(n, len(memory) // n)
         self.keeps = capacity >= min(n, WORKING)
-        self.largest = min(LARGEST_WORKING, max(capacity, WORKING)) if self.keeps else LARGEST_WORKING
+        # As much again for a working set's own matrix.
+        self.largest = min(LARGEST_WORKING, max(WORKING, math.isqrt(len(memory))))
         self.kernel, self.X = kernel, X
-        self.left = left_side(kernel, X)
-        self.right = prepare(kernel, X).rows
+        self.left = left_side(kernel, X, dtype)
+        self.right = prepare(kernel, X, dtype).rows
         # Memory that was touched before: the first touch of a page costs as much as the kernel values in it.
         self.table = memory[: capacity * n].reshape(capacity, n)
+        self.room = np.empty(0, dtype=dtype)
         self.slot = np.full(n, -1)
         self.owner = np.full(capacity, -1)
         self.used = np.full(capacity, -1)
@@ -253,7 +345,7 @@ class RowCache:
 
     def add(self, rows: Array, coef: Array, f: Array) -> None:
         """``f += K(X, rows) coef``."""
-        if self.keeps:
+        if self.keeps and len(rows) <= len(self.owner):
             add_rows(self.table, self._slots(rows), coef, f)
         else:
             products(self.kernel, self.X, Prepared(self._columns(rows)), coef[:, None], f[:, None])
@@ -272,13 +364,27 @@ class RowCache:
             self.slot[evicted[evicted >= 0]] = -1
             start, stop = int(free[0]), int(free[0]) + len(free)
             neighbours = free[-1] == stop - 1 and bool((np.diff(free) == 1).all())
-            fresh = self.table[start:stop] if neighbours else np.empty((len(missing), self.table.shape[1]))
+            fresh = (
+                self.table[start:stop]
+                if neighbours
+                else np.empty((len(missing), self.table.shape[1]), self.table.dtype)
+            )
             fill(self.kernel, self.left[missing], self.right, fresh)
             if not neighbours:
                 self.table[free] = fresh
             self.slot[missing], self.owner[free], self.used[free] = free, missing, self.clock
         return self.slot[rows]
 
-    def square(self, rows: Array, out: Array) -> None:
-        """Kernel values between ``rows``, into ``out``: a million scattered reads of the table took 15 ms, products 2."""
-        fill(self.kernel, self.left[rows], self._columns(rows), out, symmetric=True)
+    def square(self, rows: Array) -> Array:
+        """Kernel values between ``rows`` (q, padded(q)), valid until the next call.
+
+        A million scattered reads of the table took 15 ms, products 2.
+        """
+        q = len(rows)
+        width = padded(q)
+        if len(self.room) < q * width:
+            self.room = np.empty(q * width, dtype=self.table.dtype)
+        out = self.room[: q * width].reshape(q, width)
+        out[:, q:] = 0
+        fill(self.kernel, self.left[rows], self._columns(rows), out[:, :q], symmetric=True)
+        return out

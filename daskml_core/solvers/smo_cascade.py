@@ -3,9 +3,13 @@
 The active rows are solved to optimality by SMO; all others have ``beta = 0``, so that the solution is a feasible point of
 the whole problem whose dual objective is known. A sweep computes the gradient of every row. It gives the primal, hence
 the duality gap: how far the objective is from its optimum at most. Rows that violate join the active set, which is solved
-again from where it stood. The first active set is a sample drawn over all blocks: its solution finds most of the rows
-that matter in one sweep, whatever order the data has. It stands in for SMO on every block, the first step of a cascade;
-the two have not been measured against each other.
+again from where it stood. The first active set is a sample drawn over all blocks, with a larger C, for each of its rows
+stands for several: its solution finds most of the rows that matter in one sweep, whatever order the data has. It stands
+in for SMO on every block, the first step of a cascade, which saves little and needs blocks of mixed classes, and for
+a screening by approximate features, which costs more than it saves (both are measured in docs/design.md).
+
+The first rounds only guide: their kernel values are float32, in the solution and in the sweep, and nothing of them is
+kept once a round may be the last. That one's gradient, objectives and violations are float64.
 
 All one-against-one pairs are answered by the same sweeps. Where ``K coef`` of every row fits into memory it is kept,
 and the next sweep only computes what changed: bounded support vectors, most of them in noisy data, are gone over once.
@@ -22,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from daskml_core.errors import MemoryPlanError
-from daskml_core.kernels.kernel_functions import KernelFunction
+from daskml_core.kernels.kernel_functions import KernelFunction, single_is_near
 from daskml_core.kernels.smo import NEVER
 from daskml_core.kernels.svm import (
     Certificate,
@@ -39,11 +43,8 @@ from daskml_core.solvers.decomposition import WHOLE, Problem
 from daskml_core.solvers.in_memory import Asks, answer_from
 from daskml_core.sweep import Array, Block
 
-DIRECT_ROWS = 1024
-"""Rows of a problem in memory up to which all of them are active from the start."""
-
-FIRST_ROWS = 512, 2048
-"""Of more rows a quarter is, between these bounds."""
+FIRST_ROWS = 2048
+"""Rows of a problem in memory that are active at first, where it has more than `WHOLE`: at most, and a quarter."""
 
 MAX_ROUNDS = 200
 """Sweeps after which a fit gives up."""
@@ -51,13 +52,23 @@ MAX_ROUNDS = 200
 TIGHTEST = 1e-8
 """Smallest part of ``tol`` that the active set is solved to where only the gap is missing."""
 
-FIRST_TOL = 0.05
-"""What the sample is solved to, at most: its solution is only a guide."""
+STANDS_FOR = 0.5
+"""The sample's C is multiplied by this power of the rows that each of its rows stands for. At 1 its machine is that of all
+rows but for sampling error, which grows with C: it fits the sample's noise; at 0 it is far too smooth."""
+
+FIRST_TOL, SECOND_TOL = 0.05, 0.5
+"""What the sample, and then its machine's violators, are solved to, at most: these solutions are only guides."""
+
+GUIDE = 0.04
+"""Down to what tolerance float32 alone will do."""
+
+REACH = 0.1
+"""Rows this near to violating join the active set too: the next solution moves, and a round is saved."""
 
 LATER_NEW = 2048
 """Rows that may join each side of a problem after any sweep but the first, or a quarter of the active ones."""
 
-FEW = 0.01
+FEW = 0.15
 """New rows, as a part of the active ones, from which the active set is all but known: it is solved to ``tol``."""
 
 IDLE, PRUNED_ROUNDS = 0.3, 5
@@ -159,7 +170,7 @@ def _enough_mass(
         if n > max_active:
             raise _too_many(n, max_active)
         b = np.array([problem.offset()])
-        sweep = SweepParams(kernel, task, S, coef, b, (np.empty(0, dtype=np.int64),), n, fold, everything=True)
+        sweep = SweepParams(kernel, task, S, coef, b, (np.empty(0, dtype=np.int64),), n, fold, reach=np.inf)
         answer: Certificate = yield certify_sweep(sweep)
         places = np.searchsorted(answer.rows.number, answer.found[0].up)
         weight = answer.rows.weight[places]
@@ -171,20 +182,27 @@ def _enough_mass(
 
 
 def as_problem(
-    task: Task, kernel: KernelFunction, rows: Rows, k: int, old: Solution | None, memory: Array
-) -> tuple[Problem, Array]:
-    """Problem ``k`` over its active rows, warm from ``old``, and the numbers of those rows."""
+    task: Task, kernel: KernelFunction, rows: Rows, k: int, old: Solution | None, memory: Array,
+    f: Array | None = None, exact: bool = True, single: bool = False,
+) -> tuple[Problem, Array]:  # fmt: skip
+    """Problem ``k`` over its active rows, warm from ``old``, and the numbers of those rows.
+
+    ``f`` (rows,) is ``K coef`` of ``old`` where it is known.
+    """
     v = variables(task, k, rows.y, rows.weight)
-    places = np.unique(v.row)
+    places = v.places
     beta = np.zeros(len(v.row)) if old is not None else start_beta(task, v.hi)
     number = rows.number[places]
-    row = np.searchsorted(places, v.row)
+    row = np.arange(len(v.row)) % max(1, len(places))  # two variables a row stand one after the other
     if old is not None and len(old.number):
         at = np.searchsorted(number, old.number)
         table = np.zeros((len(places), old.beta.shape[1]))
         table[at] = old.beta
         beta = table.T.ravel() if table.shape[1] > 1 else table[row, 0]
-    problem = Problem(kernel, rows.X[places], row, v.c, v.lo, v.hi, beta, memory)
+    F = np.empty(0) if f is None else v.c - f[v.row]
+    X = rows.X[places]
+    single = single and single_is_near(kernel, X)
+    problem = Problem(kernel, X, row, v.c, v.lo, v.hi, beta, memory, F, exact or not len(F), single)
     return problem, number
 
 
@@ -217,7 +235,7 @@ def smo_cascade(
     sample : the first active rows; where they are all rows that count, no sweep is needed.
     n_rows : rows that the sweeps go over.
     tol : the violation that is left (libsvm's rule) and the relative duality gap, both over all rows.
-    cache_bytes : for rows of the kernel matrix of the active set.
+    cache_bytes : for rows of the kernel matrix of the active set, and as much again for that of a working set.
     max_steps : SMO steps of a problem.
     n_new : rows that join each side of a problem after a sweep.
     keep : hold ``K coef`` of every row, and compute only changes.
@@ -240,34 +258,51 @@ def smo_cascade(
         old = [first]
         n_sweeps += 1
     problems: list[tuple[Problem, Array]] = []
+    single, exact = single_is_near(kernel, sample.X), True  # exact: the base, not only a guide
+    boost = 1.0 if complete or task.kind == "one_class" else _boost(n_rows, len(sample.number))
     while True:
         if not problems:
-            problems = [as_problem(task, kernel, rows, k, old[k], memory) for k in range(P)]
+            heavy = rows._replace(weight=rows.weight * boost)
+            f = None if base is None else base[rows.number]
+            problems = [
+                as_problem(task, kernel, heavy, k, old[k], memory, None if f is None else f[:, k], exact, single)
+                for k in range(P)
+            ]
+        guide = single and not complete and inner > max(tol, GUIDE)
         for k, (problem, _) in enumerate(problems):
             done = problem.steps
-            problem.solve(inner, max(0, max_steps - int(steps[k])))
+            problem.solve(inner, max(0, max_steps - int(steps[k])), guide=guide)
             steps[k] += problem.steps - done
             if P > 1:
                 problem.forget()  # the next problem has the memory
         solutions = tuple(as_solution(problem, names) for problem, names in problems)
         b = np.array([problem.offset() for problem, _ in problems])
-        dual = np.array([problem.dual() for problem, _ in problems])
+        dual = np.array([problem.dual(boost) for problem, _ in problems])
         n_rounds += 1
         answer: Certificate | None = None
         if not complete:
             # The first sweep finds most of what is needed; what a later solution misses is mostly not, it is only loose.
             most = n_new if n_sweeps == 0 else min(n_new, max(LATER_NEW, len(rows.number) // 4))
-            sweep = _sweep(task, kernel, rows, solutions, b, most, fold, base, swept, keep)
+            if not guide and not exact:
+                base, swept = None, None
+            sweep = _sweep(task, kernel, rows, solutions, b, most, fold, base, swept, keep, guide)
             answer = yield certify_sweep(sweep)
             n_sweeps += 1
+            exact = not guide
             if keep:
                 base, swept = (
                     np.concatenate([f for _, f in sorted(answer.f, key=lambda part: part[0])]),
                     coefficients(solutions),
                 )
         gap, violation = _measure(problems, b, dual, answer)
+        if boost > 1:
+            # On with a part of the sample's solution, which the true bounds allow.
+            base = None if base is None else base / boost
+            swept = None if swept is None else (swept[0], swept[1] / boost)
+            solutions = tuple(Solution(s.number, s.beta / boost) for s in solutions)
         violators = 0 if answer is None else int(answer.violators.sum())
-        converged = bool((violation < tol).all() and ((gap <= tol).all() or not kernel.positive))
+        proven = bool((violation < tol).all() and ((gap <= tol).all() or not kernel.positive))
+        converged = proven and boost == 1 and not guide
         stalled = "" if converged else _stalled(steps, max_steps, n_rounds, violation, tol, inner, violators)
         state = CascadeState(
             rows, solutions, b, dual, inner, gap, violation, violators, steps.copy(), n_rounds, n_sweeps,
@@ -276,23 +311,32 @@ def smo_cascade(
         yield state
         if converged or stalled:
             return state
-        if (violation < tol).all():
+        if boost > 1:
+            boost, inner = 1.0, max(tol, SECOND_TOL)
+        elif guide and (violation < tol).all():
+            inner = tol
+        elif (violation < tol).all():
             # Nothing violates, but the gap asks for more digits: at a large C each costs C.
             inner *= min(0.1, 0.3 * tol / float(gap.max()))
         else:
             few = violators <= FEW * len(rows.number)
             inner = tol if few else min(inner, max(tol, 0.1 * float(violation.max())))
         prune = task.kind == "svc" and n_rounds <= PRUNED_ROUNDS
-        if answer is not None and (len(answer.rows.number) or prune):
+        if answer is not None and (len(answer.rows.number) or prune or n_rounds == 1):
             rows, old = _grow(rows, problems, solutions, b, answer, prune)
             problems = []
         if len(rows.number) > max_active:
             raise _too_many(len(rows.number), max_active)
 
 
+def _boost(n_rows: int, n_sample: int) -> float:
+    """Factor of C for the sample; a power of two, so that what is divided by it meets the true bounds to the bit."""
+    return float(2.0 ** np.floor(STANDS_FOR * np.log2(n_rows / max(1, n_sample))))
+
+
 def _sweep(
     task: Task, kernel: KernelFunction, rows: Rows, solutions: Sequence[Solution], b: Array, n_new: int,
-    fold: Fold | None, base: Array | None, swept: tuple[Array, Array] | None, keep: bool,
+    fold: Fold | None, base: Array | None, swept: tuple[Array, Array] | None, keep: bool, guide: bool,
 ) -> SweepParams:  # fmt: skip
     """What to ask: the whole solution, or its difference to the one that was swept last."""
     number, coef = coefficients(solutions)
@@ -303,9 +347,12 @@ def _sweep(
         change[np.searchsorted(both, number)] += coef
         change[np.searchsorted(both, swept[0])] -= swept[1]
         moved = np.flatnonzero(np.abs(change).any(axis=1))
-        number, coef = both[moved], change[moved]
+        if len(moved) < len(number):
+            number, coef = both[moved], change[moved]
+        else:
+            base = None  # from nothing is less work
     S = rows.X[np.searchsorted(rows.number, number)]
-    return SweepParams(kernel, task, S, coef, b, (rows.number,) * len(b), n_new, fold, base, keep)
+    return SweepParams(kernel, task, S, coef, b, (rows.number,) * len(b), n_new, fold, base, keep, REACH, guide)
 
 
 def _measure(
@@ -321,7 +368,7 @@ def _measure(
             top, bottom = max(top, answer.top[k]), min(bottom, answer.bottom[k])
             support = float(answer.support[k])
         violation[k] = top - bottom if top > -NEVER and bottom < NEVER else 0.0
-        absolute = max(0.0, support - float(r @ problem.beta))
+        absolute = max(0.0, support - float(r @ problem.beta) + problem.dual() - dual[k])
         scale = max(abs(dual[k]), abs(dual[k] + absolute))
         gap[k] = absolute / scale if scale > 0 else 0.0
     return gap, violation
@@ -377,16 +424,14 @@ def solve_gathered(
     memory = np.empty(cache_bytes // 8)
     for k, pair in enumerate(task.pairs):
         v = variables(task, k, rows.y, rows.weight)
-        places = np.unique(v.row)
+        places = v.places
         own = Rows(np.arange(len(places)), *take_rows(rows, places)[1:])
         alone = task._replace(pairs=(pair,))
         n = len(places)
         sample = own
-        direct = DIRECT_ROWS if kernel.positive else WHOLE
-        if n > direct and task.kind != "one_class":
+        if n > WHOLE and task.kind != "one_class":
             rng = np.random.default_rng([seed, k])
-            few, most = FIRST_ROWS
-            sample = take_rows(own, np.sort(rng.choice(n, min(max(few, n // 4), most), replace=False)))
+            sample = take_rows(own, np.sort(rng.choice(n, min(n // 4, FIRST_ROWS), replace=False)))
         solver = smo_cascade(
             alone,
             kernel,

@@ -48,7 +48,7 @@ def _held_in_cache(block: Any, params: Any) -> Any:  # pragma: no cover - counte
 
 
 ROW_CACHE = Kernel(_held_in_cache, "kernel-rows", partial_bytes=lambda d, n_bytes: n_bytes // 2, gathers=True)
-"""Stands in the memory plan for the kernel matrix of the active set, which lives in the calling process."""
+"""Stands in the memory plan for the kernel matrix of the active set and of a working set, in the calling process."""
 
 
 class KernelMachine(SweepEstimator):
@@ -165,7 +165,7 @@ class KernelMachine(SweepEstimator):
         draw = self._draw(blocks, n_classes, None)
         kernels: list[tuple[Any, Any]] = [
             (DRAW, draw),
-            (ROW_CACHE, min(int(float(self.cache_size) * 2**20), 8 * blocks.n_rows**2)),
+            (ROW_CACHE, 2 * min(int(float(self.cache_size) * 2**20), 8 * blocks.n_rows**2)),
         ]
         if not self._gathers(blocks):
             P = len(task.pairs)

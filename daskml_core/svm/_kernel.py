@@ -62,7 +62,8 @@ class SVC(ClassifierMixin, KernelMachine):
     tol : float, default=1e-3
         The violation that is left, as libsvm's, and the relative duality gap, both over all rows.
     cache_size : float, default=200
-        MB for rows of the kernel matrix of the active set, in the calling process.
+        MB for rows of the kernel matrix of the active set, in the calling process, and as much again for a working set.
+        More than the default pays where tens of thousands of support vectors are not at their bound.
     class_weight : dict, "balanced" or None
         Multiplies C of a class.
     max_iter : int, default=-1
@@ -86,8 +87,8 @@ class SVC(ClassifierMixin, KernelMachine):
     n_iter_ : ndarray (n_pairs,) of SMO steps
     n_sweeps_ : float
     history_ : list of dict
-        ``gap``, ``violation``, ``dual``, ``active_rows``, ``support_rows`` and ``violators`` of each round;
-        ``pandas.DataFrame(model.history_)``.
+        ``gap``, ``violation``, ``dual``, ``active_rows``, ``support_rows`` and ``violators`` of each round, from kernel
+        values in float32 while they only guide; ``pandas.DataFrame(model.history_)``.
     fit_status_ : int, 0 where it converged; converged_ : bool
     probA_, probB_ : ndarray (n_pairs,), with ``probability``
     n_features_in_, feature_names_in_
