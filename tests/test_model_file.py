@@ -260,6 +260,7 @@ CANNOT = ("SVC", "SVR", "OneClassSVM", "BisectingKMeans")
 
 
 def converts(model):
+    model = getattr(model, "estimator", model)
     return type(model).__name__ not in CANNOT and getattr(model, "metric", "euclidean") == "euclidean"
 
 
