@@ -13,7 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights
 from daskml_core.cluster._kmeans import IN_PROCESS_WORK, KMeans
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.engine import Engine, Plan, drive
+from daskml_core.engine import CheckpointPath, Engine, Plan, drive, resumable
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import load_features
 from daskml_core.kernels.kmeans import LloydParams
@@ -157,7 +157,16 @@ class KMeansSearch(CentroidModel):
         centers = tuple(np.broadcast_to(np.zeros((), blocks.dtype), (m.n_clusters, blocks.n_features)) for m in models)
         return [*kernels, (SILHOUETTES, LloydParams(centers))]
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Self:
         """Find centres for every number of clusters; X (n_rows, n_features) in any container. Returns self."""
         blocks = load_features(self, X, sample_weight, feature_dim)
         models = self._templates(blocks)
@@ -242,7 +251,7 @@ class KMeansSearch(CentroidModel):
                 f"KMeansSearch did not converge for n_clusters={late}: max_iter={self.max_iter} was reached. Raise max_iter "
                 "or tol.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     @property

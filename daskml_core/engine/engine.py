@@ -13,13 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from daskml_core.data.blocks import BlockedArray, RowBlocks
 from daskml_core.engine import memory, tasks
+from daskml_core.engine.checkpoint import current_checkpoint
+from daskml_core.engine.checksum import CHECKSUM
 from daskml_core.engine.executors import CODE_BYTES, Executor, Threads, active_executor
 from daskml_core.engine.settings import setting
 from daskml_core.engine.tree import span_level, span_ranges
 from daskml_core.errors import MemoryPlanError
-from daskml_core.sweep import Block, Fold, Kernel, Sweep
+from daskml_core.sweep import Array, Block, Fold, Kernel, Sweep
 
 SMALL_BYTES = 4 << 20
 """Data sets in memory below this size are swept in the calling thread: starting tasks would cost more."""
@@ -77,6 +81,7 @@ class Engine:
         small = local and self._total_bytes <= SMALL_BYTES
         self.executor: Executor = executor or (Threads(n_threads=1) if small else active_executor())
         self.costs: list[SweepCost] = []
+        self._checkpoint = current_checkpoint()
         self._checked = False
         self.base_bytes = self.executor.base_bytes()
         names = {kernel.task_name(params) for kernel, params in kernels}
@@ -205,9 +210,14 @@ class Engine:
         """The combined partials of several kernels, in one read of the data."""
         if not self.blocks.n_blocks:
             raise ValueError("The data has no blocks.")
+        return self.sweep_now(*sweeps) if self._checkpoint is None else self._checkpoint.sweep(self, sweeps)
+
+    def sweep_now(self, *sweeps: Sweep) -> tuple[Any, ...]:
+        """The answer to `sweep` by going over the data, whatever a checkpoint holds."""
         start = time.perf_counter()
         # Words of letters between dashes: Dask leaves anything else out of the names that its dashboard shows.
-        name = "-and-".join(dict.fromkeys(sweep.kernel.task_name(sweep.params) for sweep in sweeps))
+        name = "-and-".join(dict.fromkeys(s.kernel.task_name(s.params) for s in sweeps if s.kernel is not CHECKSUM))
+        name = name or CHECKSUM.task_name(None)
         requests = tasks.Requests(
             tuple(sweep.kernel for sweep in sweeps),
             tuple(sweep.params for sweep in sweeps),
@@ -223,11 +233,15 @@ class Engine:
         if isinstance(self.executor, Threads):
             Threads.warm |= {sweep.kernel.task_name(sweep.params) for sweep in sweeps}
         bytes_read = 0 if self._in_memory else answer.bytes_read + pinned_now
-        self.costs.append(SweepCost(name, time.perf_counter() - start, bytes_read, 1.0))
+        self.count(name, time.perf_counter() - start, bytes_read, 1.0)
         return answer.partials
 
     def fold(self, fold: Fold) -> list[Any]:
         """The last carry of each chain."""
+        return self.fold_now(fold)[0] if self._checkpoint is None else self._checkpoint.fold(self, fold)
+
+    def fold_now(self, fold: Fold, *, checksum: bool = False) -> tuple[list[Any], Array]:
+        """The answer to `fold` by going over the data, and checksums (n, 4) of its blocks where they are asked for."""
         start = time.perf_counter()
         name = fold.kernel.task_name(fold.params)
         span_of = {i: span for span in self._spans for i in range(span.lo, span.stop)}
@@ -246,7 +260,7 @@ class Engine:
                     steps.append((tuple(group), span.handle, values, first and not span.resident))
                     group = []
             chains.append((carry, steps))
-        answers = self.executor.fold(name, tasks.FoldRequest(fold.kernel, fold.params), chains)
+        answers = self.executor.fold(name, tasks.FoldRequest(fold.kernel, fold.params, checksum), chains)
         if isinstance(self.executor, Threads):
             Threads.warm.add(name)
         rows = sum(self.blocks.lengths[i] for order in fold.orders for i in order)
@@ -254,8 +268,13 @@ class Engine:
         bytes_read = 0 if self._in_memory else sum(step.bytes_read for step in answers)
         bytes_read += pinned_now if not self._in_memory else 0
         self._checked = self._checked or fraction >= 1.0
-        self.costs.append(SweepCost(name, time.perf_counter() - start, bytes_read, fraction))
-        return [step.carry for step in answers]
+        self.count(name, time.perf_counter() - start, bytes_read, fraction)
+        tables = [table for step in answers for table in step.checksums]
+        return [step.carry for step in answers], np.concatenate([np.zeros((0, 4), dtype=np.int64), *tables])
+
+    def count(self, name: str, seconds: float, bytes_read: int, fraction: float) -> None:
+        """Take down what a conversation with the data cost."""
+        self.costs.append(SweepCost(name, seconds, bytes_read, fraction))
 
     @property
     def n_sweeps(self) -> float:

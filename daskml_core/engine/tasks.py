@@ -16,6 +16,7 @@ import numpy as np
 from daskml_core.data import read_block
 from daskml_core.data.blocks import Recipe
 from daskml_core.engine.blas import single_threaded_blas
+from daskml_core.engine.checksum import checksum_block
 from daskml_core.engine.tree import reduce_tree
 from daskml_core.sweep import Block, Kernel
 
@@ -214,6 +215,8 @@ class FoldStep(NamedTuple):
 
     carry: Any
     bytes_read: int
+    checksums: tuple[Any, ...] = ()
+    """Of the blocks that were gone through, where they are asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,6 +225,7 @@ class FoldRequest:
 
     kernel: Kernel
     params: Any
+    checksum: bool = False
 
 
 def fold_span(
@@ -234,8 +238,11 @@ def fold_span(
 ) -> FoldStep:
     """Hand the carry through the blocks at ``positions`` of a span, in that order."""
     reader = _SpanReader(span, values, check)
-    carry = step.carry
+    carry, checksums = step.carry, list(step.checksums)
     with single_threaded_blas():
         for position in positions:
-            carry = request.kernel(reader.block(position), (request.params, carry))
-    return FoldStep(carry, step.bytes_read + reader.bytes_read)
+            block = reader.block(position)
+            if request.checksum:
+                checksums.append(checksum_block(block).table)
+            carry = request.kernel(block, (request.params, carry))
+    return FoldStep(carry, step.bytes_read + reader.bytes_read, tuple(checksums))

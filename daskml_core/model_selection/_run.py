@@ -285,7 +285,7 @@ class BatchRun:
                     for job in jobs:
                         accept(job)
             if not self.parts.gram:
-                warn_not_converged(self.jobs, type(self.jobs[0].estimator).__name__, stacklevel=5)
+                warn_not_converged(self.jobs, type(self.jobs[0].estimator).__name__, stacklevel=6)
             shape = (len(self.estimators), n_splits)
             fit_s = np.full(shape, (time.perf_counter() - started) / len(self.jobs))
             models = [[None] * n_splits for _ in self.estimators]
@@ -330,7 +330,7 @@ class BatchRun:
             self.engine.close()
         if not self.parts.gram:
             accept(job)
-            warn_not_converged([job], type(job.estimator).__name__, stacklevel=5)
+            warn_not_converged([job], type(job.estimator).__name__, stacklevel=6)
         alone = 1 + self.batch.target_sweeps
         job.estimator.n_sweeps_ = round(self.engine.n_sweeps + alone * self.parts.data.target_fraction, 6)
         return self._finished(job)
@@ -340,7 +340,7 @@ class BatchRun:
         self.batch.refit(self.engine, job, [other for other in self.jobs if other.setting == index])
         if not self.parts.gram:
             accept(job)
-            warn_not_converged([job], type(job.estimator).__name__, stacklevel=6)
+            warn_not_converged([job], type(job.estimator).__name__, stacklevel=7)
         return self._finished(job)
 
     def _scores(self, cells: Array, models: list[list[Any]], *, test: bool) -> dict[str, Array]:
@@ -412,7 +412,7 @@ class BatchRun:
                 f"More than {params.max_distinct:_} distinct scores a model: close ones count as ties, and ranking metrics "
                 "are approximate. Score fewer models at once to keep more.",
                 UserWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
         return Found(answers.get("sums"), ranking, split, data.classes, truth, self.request.weigh_scores)
 
@@ -571,7 +571,7 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
             f"partitions for these parameters will be set to {request.error_score}. The last error: "
             f"{type(last).__name__}: {last}",
             FitFailedWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     result = Evaluation(test, train, models, fit_s, score_s, found, folds)
     if request.choose is not None:

@@ -209,7 +209,7 @@ class KernelMachine(SweepEstimator):
                 f"relative duality gap {self.duality_gap_:.2g} where tol={self.tol:g}; {state.stalled} "
                 "(daskml_core.preprocessing.StandardScaler).",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return state, machines[1:]
 
