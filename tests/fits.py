@@ -91,12 +91,12 @@ FITS = {
     "SGDRegressor": _Fit(lambda: SGDRegressor(max_iter=3, tol=None, eta0=1e-4), "numbers"),
     "least squares": _Fit(lambda: LinearRegression(), "numbers"),
     "elastic net": _Fit(lambda: ElasticNet(alpha=0.1), "numbers"),
-    "Huber": _Fit(lambda: HuberRegressor(max_iter=8, tol=1e-2), "numbers"),
+    "Huber": _Fit(lambda: HuberRegressor(max_iter=3, tol=1e-2), "numbers"),
     "Poisson": _Fit(lambda: PoissonRegressor(), "counts"),
     "LogisticRegressionCV": _Fit(lambda: LogisticRegressionCV(Cs=[0.01, 1.0], cv=3)),
     "RidgeCV": _Fit(lambda: RidgeCV(), "numbers"),
     "LassoCV": _Fit(lambda: LassoCV(alphas=[0.01, 0.1], cv=3), "numbers"),
-    "k-means": _Fit(lambda: KMeans(7, init_size=200, tol=1e-3, n_init=2), "none"),
+    "k-means": _Fit(lambda: KMeans(7, init_size=200, tol=1e-2, n_init=2, max_iter=10), "none"),
     "k-means||": _Fit(lambda: KMeans(4, init="k-means||", tol=1e-2), "none"),
     "mini-batch k-means": _Fit(lambda: MiniBatchKMeans(7, init_size=200, max_iter=2), "none"),
     "bisecting k-means": _Fit(lambda: BisectingKMeans(5, init_size=200, tol=1e-2), "none"),
@@ -125,7 +125,7 @@ FITS = {
     ),
     "HyperbandSearchCV": _Fit(
         lambda: HyperbandSearchCV(
-            MiniBatchRegressor(), {"eta0": [1e-5, 1e-4, 1e-3]}, max_iter=4, aggressiveness=2
+            MiniBatchRegressor(), {"eta0": np.logspace(-6, -3, 12).tolist()}, max_iter=4, aggressiveness=2
         ),
         "numbers",
     ),
@@ -173,7 +173,7 @@ def bits(fitted):
     if isinstance(fitted, np.ndarray):
         return digest(fitted)
     found = {}
-    for name, value in (fitted.items() if isinstance(fitted, dict) else vars(fitted).items()):
+    for name, value in fitted.items() if isinstance(fitted, dict) else vars(fitted).items():
         if name in ("refit_time_", "search_plan_", "_state") or "time" in name or name == "scorer_":
             continue
         if name == "labels_" or name.startswith("_"):

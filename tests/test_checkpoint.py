@@ -21,7 +21,9 @@ from daskml_core.engine import checkpoint as module
 from daskml_core.engine.portable import NotPortable, decode, digest, encode
 from daskml_core.engine.segments import Damaged, Journal
 from daskml_core.linear_model import LinearRegression, LogisticRegression
-from daskml_core.model_selection import GridSearchCV, RandomizedSearchCV
+from daskml_core.model_selection import GridSearchCV, KFold, RandomizedSearchCV
+from daskml_core.pipeline import make_pipeline
+from daskml_core.preprocessing import StandardScaler
 from tests.fits import FITS, Interrupted, bits, data, stopped_after
 
 ROOT = Path(__file__).parent.parent
@@ -72,11 +74,11 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits_without_asking_twice(name, 
 def test_a_fit_interrupted_at_every_sweep_in_turn_ends_with_the_same_bits(name, tmp_path):
     fit = FITS[name]
     n, expected = length(fit)
-    for _ in range(n):
+    for _ in range(n - 1):
         interrupt(fit, *data(), tmp_path / "c", 1)
     with stopped_after(None) as rest:
         assert bits(fit(*data(), checkpoint=tmp_path / "c")) == expected
-    assert set(rest) == {"checksum"}
+    assert len([kernel for kernel in rest if kernel != "checksum"]) == 1
 
 
 def test_a_checkpoint_of_threads_is_resumed_on_workers_and_back(tmp_path, lbfgs):
@@ -145,10 +147,10 @@ def test_a_fit_inside_a_search_is_part_of_its_checkpoint(tmp_path):
         with stopped_after(9), pytest.raises(Interrupted):
             FITS["GridSearchCV one by one"](X, y)
         assert [path.name.split("-")[0] for path in tmp_path.iterdir()] == ["GridSearchCV"]
-    search = GridSearchCV(FITS["SGDClassifier"].make(), {"alpha": [0.1]}, cv=2, error_score="raise")
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    search = GridSearchCV(model, {"logisticregression__C": [0.1, 1.0]}, cv=KFold(2))
     with pytest.raises(errors.CheckpointError, match="takes none of its own"):
-        search.fit(X, y, checkpoint=tmp_path / "a", **{"params": None} if False else {"sample_weight": None})._fit(X)
-    assert True
+        search.fit(X, y, checkpoint=tmp_path / "a", logisticregression__checkpoint=tmp_path / "b")
 
 
 # -- refusals --------------------------------------------------------------------------------------------------------
@@ -194,7 +196,6 @@ def test_a_checkpoint_of_other_data_is_refused_by_name(what, tmp_path):
 
 @pytest.mark.parametrize("what", ["a value", "a label"])
 def test_data_that_changed_is_refused_even_where_every_answer_was_kept(what, tmp_path, lbfgs):
-    n, _ = lbfgs
     place = tmp_path / "c"
     # All sweeps are in the journal: what breaks off is the fit's end.
     with pytest.MonkeyPatch.context() as patch:
@@ -215,7 +216,7 @@ OTHER_SETTINGS = {
         LogisticRegression(solver="lbfgs", tol=1e-3, class_weight={0: 2.0}),
         r"class_weight: None there, dict \w+ now",
     ),
-    "estimator": (LinearRegression(), r"estimator: .*LogisticRegression there, .*LinearRegression now"),
+    "class": (LinearRegression(), r"class: .*LogisticRegression there, .*LinearRegression now"),
 }
 
 
@@ -235,7 +236,7 @@ def test_a_checkpoint_of_another_version_is_refused_by_name(tmp_path, monkeypatc
             LBFGS(*data(), checkpoint=tmp_path / "c")
     with (
         dask.config.set({"daskml-core.memory-limit": "1 GiB"}),
-        pytest.raises(errors.CheckpointMismatchError, match="daskml-core.memory-limit: None there, '1 GiB' now"),
+        pytest.raises(errors.CheckpointMismatchError, match=r"daskml-core.memory-limit: None there, '1 GiB' now"),
     ):
         LBFGS(*data(), checkpoint=tmp_path / "c")
     first = tmp_path / "c" / "000001.sweeps"
@@ -353,7 +354,7 @@ def test_a_crash_at_any_step_of_writing_loses_no_segment_before(call, tmp_path, 
             from daskml_core.engine import segments
 
             if call == "write":
-                patch.setattr(segments, "open", lambda path, mode: _Writer(open(path, mode), crash), raising=False)
+                patch.setattr(segments, "open", lambda *how: _Writer(open(*how), crash), raising=False)  # noqa: SIM115
             else:
                 patch.setattr(segments.os, call, crash(getattr(os, call)))
             try:
@@ -447,7 +448,9 @@ def test_what_is_kept_does_not_follow_what_was_handed_out():
     assert not decode(kept, arrays).any()
 
 
-@pytest.mark.parametrize("name", ["os:system", "builtins:eval", "daskml_core.engine.segments:os.system", "subprocess:Popen"])
+@pytest.mark.parametrize(
+    "name", ["os:system", "builtins:eval", "daskml_core.engine.segments:os.system", "subprocess:Popen"]
+)
 def test_a_file_cannot_name_a_class_that_is_no_record(name):
     for entry in ({"named": name, "parts": ["true"]}, {"object": name, "state": {}}):
         with pytest.raises(NotPortable):

@@ -129,6 +129,7 @@ class Checkpoint:
             segment = self.journal.read(number, self._last)
             records = [_unpack(entry, segment) for entry in segment.content["records"]]
         except Damaged as error:
+            self._replaying = False
             warnings.warn(
                 f"Segment {number} of the checkpoint {self.journal.path} is damaged ({error}): the fit goes on from "
                 + (f"segment {number - 1}, {self.n_replayed} sweeps." if number > 1 else "its start."),
@@ -246,7 +247,7 @@ class Checkpoint:
         """
         if not self._replaying:
             return None
-        while not self._coming and self._read_segment() is not None:
+        while not self._coming and self._replaying and self._read_segment() is not None:
             pass
         if not self._coming:
             self._replaying = False
@@ -426,7 +427,7 @@ def _identity(function: Callable[..., Any], arguments: Mapping[str, Any]) -> dic
     if subject is None:
         found["function"] = f"{function.__module__}.{function.__qualname__}"
     else:
-        found["estimator"] = f"{type(subject).__module__}.{type(subject).__qualname__}"
+        found["class"] = f"{type(subject).__module__}.{type(subject).__qualname__}"
         found |= {
             name: _setting(value) for name, value in subject.get_params(deep=True).items() if name not in _NOT_ITS_OWN
         }
@@ -454,7 +455,7 @@ def _setting(value: Any) -> str:
 
 
 def _directory(identity: Mapping[str, str]) -> str:
-    name = identity.get("estimator", identity.get("function", "fit")).rpartition(".")[2]
+    name = identity.get("class", identity.get("function", "fit")).rpartition(".")[2]
     return f"{name}-{hashlib.blake2b(repr(sorted(identity.items())).encode(), digest_size=8).hexdigest()}"
 
 

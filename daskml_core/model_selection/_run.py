@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler as ReferenceScaler
 
 from daskml_core.data.targets import merge_target_moments
 from daskml_core.engine import Engine, Plan, run_sweeps
-from daskml_core.errors import MemoryPlanError
+from daskml_core.errors import CheckpointError, FitInterrupted, MemoryPlanError
 from daskml_core.estimator import SweepEstimator
 from daskml_core.kernels.fold_scores import FOLD_RANKS, FOLD_SCORES, ScoreParams
 from daskml_core.kernels.pairs import merge_rankings
@@ -361,6 +361,8 @@ class BatchRun:
                             for a in (self.request.X, self.request.y)
                         )
                         value = call_scorer(scorer, models[job.setting][job.split], X, y, self._score_weight(job, test))
+                except (CheckpointError, FitInterrupted):
+                    raise  # not the model\'s failure, but the end of the search
                 except Exception as error:
                     value = failed_score(error, self.request.error_score)
                 table[job.setting, job.split] = value
@@ -542,6 +544,8 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
             try:
                 X, y = rows["train"]
                 model.fit(X, **params) if y is None else model.fit(X, y, **params)
+            except (CheckpointError, FitInterrupted):
+                raise  # not the model\'s failure, but the end of the search
             except Exception as error:
                 if isinstance(request.error_score, str) and request.error_score == "raise":
                     raise
@@ -560,6 +564,8 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
                         tables[name][setting, split] = call_scorer(
                             request.scorers[name], model, rows[side][0], rows[side][1], weights[side]
                         )
+                    except (CheckpointError, FitInterrupted):
+                        raise  # not the model\'s failure, but the end of the search
                     except Exception as error:
                         tables[name][setting, split] = failed_score(error, request.error_score)
             score_s[setting, split] = time.perf_counter() - started
