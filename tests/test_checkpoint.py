@@ -104,6 +104,21 @@ def test_a_resumed_model_tells_the_sweeps_of_the_whole_fit(tmp_path):
     assert [row["loss"] for row in model.history_] == [row["loss"] for row in whole.history_]
 
 
+def test_long_work_between_sweeps_is_not_done_twice(tmp_path, monkeypatch):
+    from daskml_core.solvers.decomposition import Problem
+
+    solve, solved = Problem.solve, []
+    monkeypatch.setattr(Problem, "solve", lambda self, *how: (solved.append(len(self.row)), solve(self, *how)))
+    fit = FITS["SVC cascade"]
+    n, expected = length(fit)
+    whole = len(solved)
+    solved.clear()
+    interrupt(fit, *data(), tmp_path / "c", n - 1)
+    assert len(solved) == whole
+    assert bits(fit(*data(), checkpoint=tmp_path / "c")) == expected
+    assert len(solved) == whole
+
+
 def test_only_what_was_not_answered_is_read(tmp_path):
     X, y = data()
     reads = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import numbers
 import warnings
 from collections.abc import Callable
@@ -27,7 +28,7 @@ from daskml_core.solvers.kmeans_seeding import (
     sample_size,
 )
 from daskml_core.solvers.lloyd import lloyd
-from daskml_core.sweep import Array, Block, Sweep
+from daskml_core.sweep import Array, Block, Sweep, Work
 from daskml_core.validate import non_negative, positive_integer, random_seed
 
 IN_PROCESS_WORK = 200_000_000
@@ -166,7 +167,8 @@ class KMeans(CentroidModel):
         if len(rows.X) < k:  # rows of positive weight are rare: only draws by weight find them
             start = yield from kmeans_parallel(k, seed + run, cosine=cosine, dtype=blocks.dtype)
             return (yield from lloyd(start, **options))
-        start = first_centers(self.init, rows, k, rng, blocks, tol=float(self.tol), cosine=cosine)
+        find = functools.partial(first_centers, self.init, rows, k, rng, blocks, tol=float(self.tol), cosine=cosine)
+        start = yield Work("first-centers", (self.init, rows, k, seed, run, float(self.tol), cosine), find)
         solver = lloyd(np.ascontiguousarray(start), **options)
         if len(drawn.X) == blocks.n_rows and drawn.X.size * k <= IN_PROCESS_WORK:
             return (yield from answer_from(solver, Block(drawn.X, None, drawn.weight, 0, 0)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import numbers
 import warnings
 from collections.abc import Generator, Iterable, Sequence
@@ -23,7 +24,7 @@ from daskml_core.solvers.breathing import SAMPLE_ITERATIONS, breathe
 from daskml_core.solvers.in_memory import Asks, answer_from, solve_in_memory
 from daskml_core.solvers.kmeans_seeding import Sampled, as_sampled, plus_plus
 from daskml_core.solvers.lloyd import LloydState, common_shift, lloyd
-from daskml_core.sweep import Array, Block, Sweep
+from daskml_core.sweep import Array, Block, Sweep, Work
 from daskml_core.validate import random_seed
 
 CRITERIA = ("silhouette", "gap", "elbow")
@@ -207,6 +208,16 @@ class KMeansSearch(CentroidModel):
         drawn: RowSample = yield sample
         k, cosine, tol = int(model.n_clusters), self.metric == "cosine", float(self.tol)
         rows = as_sampled(drawn, cosine=cosine)
+        find = functools.partial(self._first_centers, rows, k, seed)
+        centers = yield Work("first-centers", (rows, k, seed, int(self.n_init), tol, cosine), find)
+        solver = lloyd(centers, tol=tol, max_iter=int(self.max_iter), cosine=cosine)
+        if len(drawn.X) == blocks.n_rows and drawn.X.size * k <= IN_PROCESS_WORK:
+            return (yield from answer_from(solver, Block(drawn.X, None, drawn.weight, 0, 0)))
+        return (yield from solver)
+
+    def _first_centers(self, rows: Sampled, k: int, seed: int) -> Array:
+        """The best of several runs on a sample, improved by breathing k-means."""
+        cosine, tol = self.metric == "cosine", float(self.tol)
         best: LloydState | None = None
         for start in range(int(self.n_init)):
             rng = np.random.default_rng([seed, start, k])
@@ -214,11 +225,7 @@ class KMeansSearch(CentroidModel):
             state: LloydState = solve_in_memory(solver, rows.block)
             best = state if best is None or state.inertia < best.inertia else best
         assert best is not None
-        breath = breathe(best.centers, rows.block, np.random.default_rng([seed, k]), tol=tol, cosine=cosine)
-        solver = lloyd(breath.centers, tol=tol, max_iter=int(self.max_iter), cosine=cosine)
-        if len(drawn.X) == blocks.n_rows and drawn.X.size * k <= IN_PROCESS_WORK:
-            return (yield from answer_from(solver, Block(drawn.X, None, drawn.weight, 0, 0)))
-        return (yield from solver)
+        return breathe(best.centers, rows.block, np.random.default_rng([seed, k]), tol=tol, cosine=cosine).centers
 
     def _silhouettes(self, engine: Engine, models: Sequence[KMeans]) -> Silhouettes:
         """One sweep for all models; they share a shift, that of the first."""

@@ -20,6 +20,7 @@ import functools
 import hashlib
 import inspect
 import os
+import threading
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -32,10 +33,10 @@ import numpy as np
 from daskml_core import __version__
 from daskml_core.engine.checksum import CHECKSUM_SWEEP
 from daskml_core.engine.portable import NotPortable, classes_of, decode, digest, encode
-from daskml_core.engine.segments import Damaged, Journal, Segment
+from daskml_core.engine.segments import Damaged, Journal
 from daskml_core.engine.settings import setting
 from daskml_core.errors import CheckpointError, CheckpointMismatchError, CheckpointWarning
-from daskml_core.sweep import Array, Block, Fold, Kernel, Sweep
+from daskml_core.sweep import Array, Block, Fold, Kernel, Sweep, Work
 
 if TYPE_CHECKING:
     from daskml_core.data.blocks import RowBlocks
@@ -78,7 +79,10 @@ class Checkpoint:
         self._last = ""  # digest of the last segment
         self._coming: list[tuple[_Record, list[Array]]] = []
         self._replaying = True
-        self._pending: list[tuple[_Record, list[Array]]] = []
+        self._work: dict[str, tuple[Any, list[Array]]] = {}
+        """Outcomes of work that are still to be asked for, by digest."""
+        self._writing = threading.RLock()
+        self._pending: list[tuple[dict[str, Any], list[Array]]] = []
         self._pending_bytes = 0
         self._stopped = False
         self._saved_at = time.monotonic()
@@ -127,7 +131,7 @@ class Checkpoint:
             return None
         try:
             segment = self.journal.read(number, self._last)
-            records = [_unpack(entry, segment) for entry in segment.content["records"]]
+            entries = [(entry, segment.arrays[slice(*entry["arrays"])]) for entry in segment.content["records"]]
         except Damaged as error:
             self._replaying = False
             warnings.warn(
@@ -137,7 +141,12 @@ class Checkpoint:
                 stacklevel=2,
             )
             return None
-        self._coming += records
+        for entry, arrays in entries:
+            if "work" in entry:
+                self._work[entry["work"]] = (entry["answer"], arrays)
+            else:
+                record = _Record(entry["question"], entry["answer"], entry["cost"], arrays[-1])
+                self._coming.append((record, arrays[:-1]))
         self._next_segment, self._last = number + 1, segment.digest
         return segment.content
 
@@ -148,9 +157,9 @@ class Checkpoint:
             return
         arrays: list[Array] = []
         records = []
-        for record, own in self._pending:
-            records.append({**record._asdict(), "checksums": len(arrays) + len(own), "arrays": [len(arrays), len(own)]})
-            arrays += [*own, record.checksums]
+        for entry, own in self._pending:
+            records.append({**entry, "arrays": [len(arrays), len(arrays) + len(own)]})
+            arrays += own
         content = {"identity": self.identity, "records": records}
         try:
             self._last = self.journal.write(self._next_segment, self._last, content, arrays)
@@ -221,6 +230,19 @@ class Checkpoint:
         self._keep(engine, number, question, carries, checksums)
         return carries
 
+    def work(self, work: Work) -> Any:
+        """The outcome of a solver's own work: from the journal, or done now, and then kept. Solvers work side by side."""
+        key = digest((work.name, work.key))
+        with self._writing:
+            while self._replaying and key not in self._work and self._read_segment() is not None:
+                pass
+            found = self._work.pop(key, None)
+        if found is not None:
+            return decode(*found)
+        outcome = work.run()
+        self._append({"work": key}, outcome)
+        return outcome
+
     def _number(self, engine: Engine) -> int:
         """Place of an engine among those that have asked."""
         for number, known in enumerate(self._engines):
@@ -285,22 +307,26 @@ class Checkpoint:
     def _keep(self, engine: Engine, number: int, question: dict[str, Any], answer: Any, checksums: Array) -> None:
         self.n_asked += 1
         new = self._compare(number, checksums)
+        self._append({"question": question, "cost": list(engine.costs[-1])}, answer, new)
+
+    def _append(self, entry: dict[str, Any], answer: Any, *more: Array) -> None:
+        """Add an answer to the journal, and write it if that is due."""
         arrays: list[Array] = []
-        if self._stopped:
-            return
-        try:
-            encoded = encode(answer, arrays)
-        except NotPortable as error:
-            self.save()
-            self._give_up(f"cannot hold an answer ({error})", forever=True)
-            return
-        cost = list(engine.costs[-1])
-        self._pending.append((_Record(question, encoded, cost, new), arrays))
-        self._pending_bytes += sum(a.nbytes for a in arrays)
-        sweeps = setting("checkpoint-sweeps")
-        due = time.monotonic() - self._saved_at >= float(setting("checkpoint-seconds"))
-        if due or (sweeps is not None and len(self._pending) >= sweeps) or self._pending_bytes > MOST_PENDING_BYTES:
-            self.save()
+        with self._writing:
+            if self._stopped:
+                return
+            try:
+                encoded = encode(answer, arrays)
+            except NotPortable as error:
+                self.save()
+                self._give_up(f"cannot hold an answer ({error})", forever=True)
+                return
+            self._pending.append(({**entry, "answer": encoded}, [*arrays, *more]))
+            self._pending_bytes += sum(a.nbytes for a in arrays)
+            sweeps = setting("checkpoint-sweeps")
+            due = time.monotonic() - self._saved_at >= float(setting("checkpoint-seconds"))
+            if due or (sweeps is not None and len(self._pending) >= sweeps) or self._pending_bytes > MOST_PENDING_BYTES:
+                self.save()
 
     # -- the data ------------------------------------------------------------------------------------------------
 
@@ -363,12 +389,6 @@ def _read_only(block: Block, request: Any) -> int:
 
 
 _READ = Kernel(_read_only, "checksum")
-
-
-def _unpack(entry: dict[str, Any], segment: Segment) -> tuple[_Record, list[Array]]:
-    first, count = entry["arrays"]
-    checksums = segment.arrays[entry["checksums"]]
-    return _Record(entry["question"], entry["answer"], entry["cost"], checksums), segment.arrays[first : first + count]
 
 
 _current: ContextVar[Checkpoint | None] = ContextVar("daskml_core_checkpoint", default=None)

@@ -23,7 +23,7 @@ from daskml_core.engine.executors import CODE_BYTES, Executor, Threads, active_e
 from daskml_core.engine.settings import setting
 from daskml_core.engine.tree import span_level, span_ranges
 from daskml_core.errors import MemoryPlanError
-from daskml_core.sweep import Array, Block, Fold, Kernel, Sweep
+from daskml_core.sweep import Array, Block, Fold, Kernel, Sweep, Work
 
 SMALL_BYTES = 4 << 20
 """Data sets in memory below this size are swept in the calling thread: starting tasks would cost more."""
@@ -271,6 +271,10 @@ class Engine:
         self.count(name, time.perf_counter() - start, bytes_read, fraction)
         tables = [table for step in answers for table in step.checksums]
         return [step.carry for step in answers], np.concatenate([np.zeros((0, 4), dtype=np.int64), *tables])
+
+    def work(self, work: Work) -> Any:
+        """The outcome of a solver's own work, done here; or what a checkpoint has kept of it."""
+        return work.run() if self._checkpoint is None else self._checkpoint.work(work)
 
     def count(self, name: str, seconds: float, bytes_read: int, fraction: float) -> None:
         """Take down what a conversation with the data cost."""

@@ -37,7 +37,7 @@ from daskml_core.kernels.svm import (
 )
 from daskml_core.solvers.decomposition import WHOLE, Problem
 from daskml_core.solvers.in_memory import Asks, answer_from
-from daskml_core.sweep import Array, Block
+from daskml_core.sweep import Array, Block, Work
 
 DIRECT_ROWS = 1024
 """Rows of a problem in memory up to which all of them are active from the start."""
@@ -245,10 +245,8 @@ def smo_cascade(
             problems = [as_problem(task, kernel, rows, k, old[k], memory) for k in range(P)]
         for k, (problem, _) in enumerate(problems):
             done = problem.steps
-            problem.solve(inner, max(0, max_steps - int(steps[k])))
+            yield from _solved(problem, inner, max(0, max_steps - int(steps[k])))
             steps[k] += problem.steps - done
-            if P > 1:
-                problem.forget()  # the next problem has the memory
         solutions = tuple(as_solution(problem, names) for problem, names in problems)
         b = np.array([problem.offset() for problem, _ in problems])
         dual = np.array([problem.dual() for problem, _ in problems])
@@ -288,6 +286,20 @@ def smo_cascade(
             problems = []
         if len(rows.number) > max_active:
             raise _too_many(len(rows.number), max_active)
+
+
+def _solved(problem: Problem, tol: float, max_steps: int) -> Asks:
+    """Solve a problem, or take the outcome from where it was solved before."""
+
+    def run() -> tuple[Array, Array, int, float]:
+        problem.solve(tol, max_steps)
+        # The next problem has the memory; and what follows is the same whether it was solved here and now, or before.
+        problem.forget()
+        return problem.beta, problem.F, problem.steps, problem.violation
+
+    start = (problem.row, problem.c, problem.lo, problem.hi, problem.beta, problem.F, problem.steps)
+    outcome = yield Work("smo", (problem.kernel, problem.X, *start, len(problem.memory), tol, max_steps), run)
+    problem.beta, problem.F, problem.steps, problem.violation = outcome
 
 
 def _sweep(
