@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -20,10 +20,14 @@ from daskml_core.engine import memory, tasks
 from daskml_core.engine.checkpoint import current_checkpoint
 from daskml_core.engine.checksum import CHECKSUM
 from daskml_core.engine.executors import CODE_BYTES, Executor, Threads, active_executor
+from daskml_core.engine.faults import Killed, Lost, Overdue, in_sweep, rows_of
+from daskml_core.engine.memory import format_bytes
 from daskml_core.engine.settings import setting
 from daskml_core.engine.tree import span_level, span_ranges
-from daskml_core.errors import MemoryPlanError
+from daskml_core.errors import FitInterrupted, MemoryPlanError, SweepTimeoutError, WorkersKilledError
 from daskml_core.sweep import Array, Block, Fold, Kernel, Sweep, Work
+
+R = TypeVar("R")
 
 SMALL_BYTES = 4 << 20
 """Data sets in memory below this size are swept in the calling thread: starting tasks would cost more."""
@@ -224,11 +228,15 @@ class Engine:
             tuple(sweep.combine for sweep in sweeps),
         )
         first = not self._checked
-        pinned_now = self._touch(name, self._spans)
-        handles = [span.handle for span in self._spans]
-        values: list[dict[Any, Any]] = [{} if span.resident else span.values for span in self._spans]
-        checks = [first and not span.resident for span in self._spans]
-        answer = self.executor.sweep(name, requests, handles, values, checks, int(setting("fan-in")))
+
+        def attempt() -> tuple[int, tasks.Answer]:
+            pinned_now = self._touch(name, self._spans)
+            handles = [span.handle for span in self._spans]
+            values: list[dict[Any, Any]] = [{} if span.resident else span.values for span in self._spans]
+            checks = [first and not span.resident for span in self._spans]
+            return pinned_now, self.executor.sweep(name, requests, handles, values, checks, int(setting("fan-in")))
+
+        pinned_now, answer = self._guarded(name, attempt)
         self._checked = True
         if isinstance(self.executor, Threads):
             Threads.warm |= {sweep.kernel.task_name(sweep.params) for sweep in sweeps}
@@ -246,21 +254,25 @@ class Engine:
         name = fold.kernel.task_name(fold.params)
         span_of = {i: span for span in self._spans for i in range(span.lo, span.stop)}
         asked = {span_of[i].lo: span_of[i] for order in fold.orders for i in order}
-        pinned_now = self._touch(name, [asked[lo] for lo in sorted(asked)])
         first = not self._checked
-        chains = []
-        for carry, order in zip(fold.carries, fold.orders, strict=True):
-            steps: list[tuple[Any, ...]] = []
-            group: list[int] = []
-            for here, following in zip(order, [*order[1:], None], strict=True):
-                span = span_of[here]
-                group.append(here - span.lo)
-                if following is None or span_of[following] is not span:
-                    values = {} if span.resident else span.values
-                    steps.append((tuple(group), span.handle, values, first and not span.resident))
-                    group = []
-            chains.append((carry, steps))
-        answers = self.executor.fold(name, tasks.FoldRequest(fold.kernel, fold.params, checksum), chains)
+
+        def attempt() -> tuple[int, list[tasks.FoldStep]]:
+            pinned_now = self._touch(name, [asked[lo] for lo in sorted(asked)])
+            chains = []
+            for carry, order in zip(fold.carries, fold.orders, strict=True):
+                steps: list[tuple[Any, ...]] = []
+                group: list[int] = []
+                for here, following in zip(order, [*order[1:], None], strict=True):
+                    span = span_of[here]
+                    group.append(here - span.lo)
+                    if following is None or span_of[following] is not span:
+                        values = {} if span.resident else span.values
+                        steps.append((tuple(group), span.handle, values, first and not span.resident))
+                        group = []
+                chains.append((carry, steps))
+            return pinned_now, self.executor.fold(name, tasks.FoldRequest(fold.kernel, fold.params, checksum), chains)
+
+        pinned_now, answers = self._guarded(name, attempt)
         if isinstance(self.executor, Threads):
             Threads.warm.add(name)
         rows = sum(self.blocks.lengths[i] for order in fold.orders for i in order)
@@ -271,6 +283,58 @@ class Engine:
         self.count(name, time.perf_counter() - start, bytes_read, fraction)
         tables = [table for step in answers for table in step.checksums]
         return [step.carry for step in answers], np.concatenate([np.zeros((0, 4), dtype=np.int64), *tables])
+
+    def _guarded(self, name: str, attempt: Callable[[], R]) -> R:
+        """The result of an attempt to go over the data; a second one, with fresh tasks, where the first was lost.
+
+        Raises
+        ------
+        BlockError : a block cannot be read, or a kernel fails on it.
+        FitInterrupted : the scheduler is gone, every worker dies of a block, or the time for a sweep has run out.
+        """
+        sweep = f"Sweep {len(self.costs) + 1} of this data ({name})"
+        try:
+            try:
+                return attempt()
+            except Lost:
+                for span in self._spans:
+                    span.handle = None
+                self.executor = self.executor.again()
+                return attempt()
+        except Lost as error:
+            raise FitInterrupted(f"{sweep} was interrupted twice ({error}). {self._how_to_go_on()}") from error
+        except Killed as error:
+            raise WorkersKilledError(self._killed(sweep, error)) from error
+        except Overdue as error:
+            where = f", on {error.where}" if error.where else ""
+            raise SweepTimeoutError(
+                f"{sweep} took longer than daskml-core.sweep-timeout={setting('sweep-timeout')} s. Outstanding: "
+                f"{rows_of(error.places)}{where}. {self._how_to_go_on()}"
+            ) from error
+        except Exception as error:
+            in_sweep(error, sweep)
+
+    def _killed(self, sweep: str, error: Killed) -> str:
+        largest = max(self.blocks.lengths, default=0)
+        plan = (
+            f"planned were {format_bytes(self.projected_peak_bytes)} of {format_bytes(self.executor.memory_limit)} a "
+            f"process, of which the largest block ({largest:_} rows) takes {format_bytes(memory.block_bytes(self.blocks))}"
+        )
+        what = rows_of(error.places) or "a task of no one block"
+        if error.by_memory:
+            return (
+                f"{sweep}: {error.n_workers} workers ran out of memory on {what}; {plan}. Use smaller blocks, fewer threads "
+                f"a worker or workers with more memory. {self._how_to_go_on()}"
+            )
+        return (
+            f"{sweep}: {error.n_workers} workers have died of {what}. Their logs may tell why; if it was memory: {plan}. "
+            f"{self._how_to_go_on()}"
+        )
+
+    def _how_to_go_on(self) -> str:
+        if self._checkpoint is None:
+            return "Nothing was kept of the fit: give it a checkpoint (fit(..., checkpoint=path) or daskml-core.checkpoint)."
+        return f"The same fit run again goes on from its checkpoint, {self._checkpoint.journal.path}."
 
     def work(self, work: Work) -> Any:
         """The outcome of a solver's own work, done here; or what a checkpoint has kept of it."""

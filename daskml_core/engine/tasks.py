@@ -15,8 +15,10 @@ import numpy as np
 
 from daskml_core.data import read_block
 from daskml_core.data.blocks import Recipe
+from daskml_core.data.source import source_of
 from daskml_core.engine.blas import single_threaded_blas
 from daskml_core.engine.checksum import checksum_block
+from daskml_core.engine.faults import Place, naming
 from daskml_core.engine.tree import reduce_tree
 from daskml_core.sweep import Block, Kernel
 
@@ -28,6 +30,12 @@ class BlockRecipe(NamedTuple):
     number: int
     start: int
     n_rows: int
+
+
+def place_of(recipe: BlockRecipe) -> Place:
+    """Where a block stands and comes from, for errors that name it."""
+    source = next(filter(None, map(source_of, recipe.recipes)), "")
+    return Place(recipe.number, recipe.start, recipe.n_rows, source)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +58,8 @@ class SpanData(NamedTuple):
     """A resident span: its blocks, decoded. A tuple, so that Dask measures its size."""
 
     blocks: tuple[Block, ...]
+    sources: tuple[str, ...] = ()
+    """Where each came from, in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +134,8 @@ def _own(block: Block) -> Block:
 def load_span(span: SpanRecipe, values: Mapping[Any, Any], check: bool) -> SpanData:
     """Read every block of a span, to stay in memory."""
     blocks = tuple(_SpanReader(span, values, check))
-    return SpanData(blocks if span.in_memory else tuple(_own(block) for block in blocks))
+    sources = tuple(place_of(recipe).source for recipe in span.blocks)
+    return SpanData(blocks if span.in_memory else tuple(_own(block) for block in blocks), sources)
 
 
 def _is_aligned(a: Any) -> bool:
@@ -169,11 +180,19 @@ class _SpanReader:
             return _aligned(self.span.blocks[position])
         return self._count(*self._read(position))
 
+    def place(self, block: Block) -> Place:
+        """Where a block of the span stands and comes from."""
+        position = block.number - self.span.blocks[0].number
+        if isinstance(self.span, SpanRecipe):
+            return place_of(self.span.blocks[position])
+        return Place(block.number, block.start, block.n_rows, self.span.sources[position])
+
     def _read(self, position: int) -> tuple[Block, float]:
         assert isinstance(self.span, SpanRecipe)
         start = time.perf_counter()
         read = _read if self.span.keep is None else _read_kept
-        block = read(self.span, position, self.values, self.check)
+        with naming(place_of(self.span.blocks[position]), "Reading"):
+            block = read(self.span, position, self.values, self.check)
         return block, time.perf_counter() - start
 
     def _count(self, block: Block, seconds: float) -> Block:
@@ -189,7 +208,11 @@ def run_span(requests: Requests, span: SpanRecipe | SpanData, values: Mapping[An
 
     def partials() -> Any:
         for block in reader:
-            yield tuple(kernel(block, params) for kernel, params in zip(requests.kernels, requests.params, strict=True))
+            answers = []
+            for kernel, params in zip(requests.kernels, requests.params, strict=True):
+                with naming(reader.place(block), f"The kernel {kernel.task_name(params)} on"):
+                    answers.append(kernel(block, params))
+            yield tuple(answers)
 
     def combine(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(f(x, y) for f, x, y in zip(requests.combines, a, b, strict=True))
@@ -244,5 +267,6 @@ def fold_span(
             block = reader.block(position)
             if request.checksum:
                 checksums.append(checksum_block(block).table)
-            carry = request.kernel(block, (request.params, carry))
+            with naming(reader.place(block), f"The kernel {request.kernel.task_name(request.params)} on"):
+                carry = request.kernel(block, (request.params, carry))
     return FoldStep(carry, step.bytes_read + reader.bytes_read, tuple(checksums))
