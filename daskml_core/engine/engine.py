@@ -33,6 +33,10 @@ SMALL_BYTES = 4 << 20
 """Data sets in memory below this size are swept in the calling thread: starting tasks would cost more."""
 
 
+MOST_BY_CHANCE = 5
+"""Times that a sweep is made anew because workers died of something else than a block."""
+
+
 class SweepCost(NamedTuple):
     """What one conversation with the data cost."""
 
@@ -294,15 +298,21 @@ class Engine:
         """
         sweep = f"Sweep {len(self.costs) + 1} of this data ({name})"
         try:
-            try:
-                return attempt()
-            except Lost:
-                for span in self._spans:
-                    span.handle = None
-                self.executor = self.executor.again()
-                return attempt()
+            left = {False: 1, True: MOST_BY_CHANCE}
+            while True:
+                try:
+                    return attempt()
+                except Lost as error:
+                    left[error.by_chance] -= 1
+                    if left[error.by_chance] < 0:
+                        raise
+                    for span in self._spans:
+                        span.handle = None
+                    self.executor = self.executor.again()
         except Lost as error:
-            raise FitInterrupted(f"{sweep} was interrupted twice ({error}). {self._how_to_go_on()}") from error
+            raise FitInterrupted(
+                f"{sweep} was interrupted and could not be made again ({error}). {self._how_to_go_on()}"
+            ) from error
         except Killed as error:
             raise WorkersKilledError(self._killed(sweep, error)) from error
         except Overdue as error:

@@ -412,10 +412,14 @@ class Workers:
 
     def _narrowed(
         self, killed: Killed, name: str, requests: Any, about: Any, spans: Any, values: Any, checks: Any
-    ) -> Killed:
-        """The block of a span that kills workers, found by giving them its blocks one at a time."""
+    ) -> Killed | Lost:
+        """The block of a span that kills workers, found by giving them its blocks one at a time.
+
+        Where none does they died of something else. Dask counts deaths against a task for as long as it is kept: in a long
+        fit whose workers come and go, tasks that hold a span are blamed for no fault of theirs. Fresh ones are not.
+        """
         at = {place.number for place in killed.places}
-        if len(at) < 2 or killed.by_memory:
+        if killed.by_memory or not at:
             return killed
         number = next(i for i, recipe in enumerate(about.values()) if at & {b.number for b in recipe[0].blocks})
         (recipe,) = list(about.values())[number]
@@ -428,9 +432,7 @@ class Workers:
                 self._gather([future], [future], {future.key: [alone]})
             except Killed as found:
                 return found
-            except (Lost, Overdue):
-                break
-        return killed
+        return Lost(f"{killed.n_workers} workers died, but of no block", by_chance=True)
 
 
 def active_executor() -> Executor:

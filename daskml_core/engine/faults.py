@@ -19,7 +19,14 @@ class Place(NamedTuple):
 
 
 class Lost(Exception):
-    """The connection to the scheduler, or data that only workers held, is gone: tasks can be sent once more."""
+    """The connection to the scheduler, or data that only workers held, is gone: tasks can be sent once more.
+
+    ``by_chance``: workers have died too often, but not of a block.
+    """
+
+    def __init__(self, message: str, *, by_chance: bool = False) -> None:
+        super().__init__(message)
+        self.by_chance = by_chance
 
 
 class Killed(Exception):

@@ -1,0 +1,363 @@
+"""Workers that die, hang, crawl, come and go."""
+
+from __future__ import annotations
+
+import functools
+import os
+import random
+import re
+import signal
+import sys
+import tempfile
+import threading
+import time
+
+import dask
+import numpy as np
+import pytest
+from distributed import Client, LocalCluster
+from distributed.chaos import KillWorker
+
+from daskml_core.cluster import KMeans
+from daskml_core.errors import BlockError, SweepTimeoutError, WorkersKilledError
+from tests.chaos.common import (
+    CHUNK,
+    close_shared,
+    cluster,
+    expected,
+    fit,
+    in_the_middle_of,
+    kill,
+    kill_one,
+    n_sweeps,
+    on_sweep,
+    pids,
+    problem,
+    seconds,
+    shared_client,
+    timed,
+)
+from tests.chaos.registry import fault
+
+SAME = "same bits"
+SLOW = {"seconds": 0.02}
+
+
+@fault("SIGKILL of one of two workers in the middle of a sweep", SAME, seeds=10)
+def one_of_two(seeds, quick):
+    spent = []
+    for seed in seeds:
+        client, rng = shared_client(), random.Random(seed)
+        victim = rng.choice(pids(client))
+        with in_the_middle_of(rng.randrange(n_sweeps()), lambda pid=victim: kill(pid), rng.random() * 0.2) as done:
+            bits, s = timed(functools.partial(fit, *problem(**SLOW), residency=seed % 2 == 0))
+        assert done and bits == expected(), seed
+        spent.append(s)
+    return f"{len(seeds)} of {len(seeds)} fits: same bits, in {seconds(spent)}"
+
+
+@fault("SIGKILL of the only worker; its nanny starts another", SAME, seeds=3)
+def the_only_one(seeds, quick):
+    spent = []
+    with cluster(n_workers=1) as client:
+        for seed in seeds:
+            rng = random.Random(seed)
+            (victim,) = pids(client)
+            with in_the_middle_of(rng.randrange(1, n_sweeps()), lambda pid=victim: kill(pid)) as done:
+                bits, s = timed(lambda: fit(*problem(**SLOW)))
+            assert done and bits == expected(), seed
+            spent.append(s)
+            client.wait_for_workers(1, timeout=60)
+    return f"{len(seeds)} of {len(seeds)} fits: same bits, in {seconds(spent)}"
+
+
+@fault("SIGKILL of a random worker every 2-5 s during 30 sweeps", SAME)
+def random_kills(seeds, quick):
+    client = shared_client()
+    n, pause = (8, (0.5, 1.0)) if quick else (30, (2.0, 5.0))
+
+    def run():
+        X, _ = problem(seconds=0.05 if quick else 0.25)
+        with dask.config.set({"daskml-core.residency": False}), pytest.warns(match="did not converge"):
+            return KMeans(3, init=np.eye(3, 5, dtype="f4"), max_iter=n, tol=0).fit(X)
+
+    with dask.config.set(scheduler="threads"):
+        plain = run()
+    killed, over = [], threading.Event()
+
+    def killer():
+        rng = random.Random(seeds[0])
+        while not over.wait(rng.uniform(*pause)):
+            killed.extend([1] * kill_one(client, rng))
+
+    thread = threading.Thread(target=killer)
+    thread.start()
+    try:
+        disturbed, s = timed(run)
+    finally:
+        over.set()
+        thread.join()
+    assert killed
+    assert disturbed.cluster_centers_.tobytes() == plain.cluster_centers_.tobytes()
+    assert disturbed.inertia_ == plain.inertia_ and disturbed.n_iter_ == n
+    return f"{len(killed)} kills in {n} sweeps, {s:.0f} s: same bits"
+
+
+def dies_once(block, flag=None, how=None, block_info=None):
+    """The first process that reads block 7 ends itself."""
+    if block.size and block_info and block_info[0]["chunk-location"][0] == 7:
+        try:
+            os.close(os.open(flag, os.O_CREAT | os.O_EXCL))
+        except FileExistsError:
+            return block
+        if how == "exit":
+            sys.exit(3)
+        os._exit(3)
+    return block
+
+
+@fault("sys.exit, and os._exit, in the task of a block", SAME)
+def exits(seeds, quick):
+    shared_client()
+    for how in ("exit", "_exit"):
+        with tempfile.TemporaryDirectory() as directory:
+            flag = os.path.join(directory, "died")
+            assert fit(*problem(dies_once, flag=flag, how=how)) == expected(), how
+            assert os.path.exists(flag)
+    return "one worker ended by each: same bits"
+
+
+@fault("distributed's KillWorker: sys.exit, graceful and segfault", SAME)
+def kill_worker(seeds, quick):
+    spent = []
+    for mode in ("sys.exit", "graceful", "segfault"):
+        client = shared_client()
+        client.register_plugin(KillWorker(delay="300 ms", mode=mode), name="chaos")
+        try:
+            bits, s = timed(lambda: fit(*problem(**SLOW)))
+        finally:
+            client.unregister_worker_plugin("chaos")
+        assert bits == expected(), mode
+        spent.append(s)
+        close_shared()
+    return f"all workers ended in each of the three ways: same bits, in {seconds(spent)}"
+
+
+def poisonous(block, block_info=None):
+    """Block 7 kills whoever reads it."""
+    if block.size and block_info and block_info[0]["chunk-location"][0] == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return block
+
+
+PLACE = rf"row block 7 \(rows {7 * CHUNK} to {8 * CHUNK - 1}, Dask block poisonous.* \(7, 0\)\)"
+
+
+@fault("a block that kills every worker that reads it", "`WorkersKilledError` naming sweep, block, rows and source")
+def poison(seeds, quick):
+    shared_client()
+    start = time.perf_counter()
+    with pytest.raises(WorkersKilledError, match=PLACE) as caught:
+        fit(*problem(poisonous))
+    assert re.match(r"Sweep \d+ of this data \(.*logistic.*\): 4 workers have died of row block 7", str(caught.value))
+    return f"so it is, after {time.perf_counter() - start:.0f} s and two times four workers"
+
+
+def unreadable(block, block_info=None):
+    """Block 7 cannot be read."""
+    if block.size and block_info and block_info[0]["chunk-location"][0] == 7:
+        raise OSError("Input/output error")
+    return block
+
+
+@fault("a block that cannot be read", "`BlockError` naming sweep, block, rows and source")
+def cannot_be_read(seeds, quick):
+    shared_client()
+    message = (
+        rf"Sweep \d+ .*Reading row block 7 \(rows {7 * CHUNK} to {8 * CHUNK - 1}, Dask block unreadable.*OSError: Input"
+    )
+    with pytest.raises(BlockError, match=message):
+        fit(*problem(unreadable))
+    with dask.config.set(scheduler="threads"), pytest.raises(BlockError, match=message):
+        fit(*problem(unreadable))
+    return "so it is, on workers and in threads"
+
+
+def greedy(block, block_info=None):
+    """Block 7 takes more memory than a worker has."""
+    if block.size and block_info and block_info[0]["chunk-location"][0] == 7:
+        held = []
+        for _ in range(100):
+            held.append(np.ones(10 << 17))
+            time.sleep(0.01)
+    return block
+
+
+@fault("a task over its worker's memory limit", "`WorkersKilledError` that says so, with plan, limit and largest block")
+def over_the_limit(seeds, quick):
+    start = time.perf_counter()
+    with (
+        dask.config.set({"distributed.worker.memory.pause": False}),
+        cluster(memory_limit="600 MiB") as _,
+        pytest.raises(WorkersKilledError, match=r"4 workers ran out of memory on .*; planned were .* of .* a process"),
+    ):
+        fit(*problem(greedy))
+    return f"so it does, after {time.perf_counter() - start:.0f} s"
+
+
+def crawling(block, factor=20, seconds=0.005, block_info=None):
+    """One of the workers takes twenty times as long."""
+    from distributed import get_worker
+
+    try:
+        slow = str(get_worker().name) in ("0", "crawling")
+    except ValueError:
+        slow = False
+    time.sleep(seconds * (factor if slow else 1))
+    return block
+
+
+@fault("one worker 20 times slower", SAME)
+def slow_worker(seeds, quick):
+    shared_client()
+    _, plain = timed(lambda: fit(*problem(crawling, factor=1)))
+    bits, s = timed(lambda: fit(*problem(crawling)))
+    assert bits == expected()
+    return f"same bits, {s / plain:.1f} times the seconds"
+
+
+@fault("a worker frozen by SIGSTOP for a second", SAME)
+def frozen_for_a_while(seeds, quick):
+    client = shared_client()
+    victim = pids(client)[0]
+
+    def freeze():
+        kill(victim, signal.SIGSTOP)
+        time.sleep(1)
+        kill(victim, signal.SIGCONT)
+
+    with in_the_middle_of(4, freeze) as done:
+        bits, s = timed(lambda: fit(*problem(**SLOW)))
+    assert done and bits == expected()
+    return f"same bits, in {s:.1f} s"
+
+
+@fault("a worker frozen by SIGSTOP for good", "`SweepTimeoutError` (where it is set) naming the blocks outstanding")
+def frozen(seeds, quick):
+    with cluster() as client:
+        victim = pids(client)[0]
+        try:
+            with (
+                dask.config.set({"daskml-core.sweep-timeout": 3}),
+                in_the_middle_of(4, lambda: kill(victim, signal.SIGSTOP)),
+                pytest.raises(SweepTimeoutError, match=r"Outstanding: row block.* on tcp://"),
+            ):
+                fit(*problem(**SLOW))
+        finally:
+            kill(victim, signal.SIGCONT)
+    return "so it does, after the 3 s that were set"
+
+
+def sticking(block, block_info=None):
+    """Block 7 never comes."""
+    if block.size and block_info and block_info[0]["chunk-location"][0] == 7:
+        time.sleep(8)
+    return block
+
+
+@fault("a task that hangs", "`SweepTimeoutError` (where it is set) naming the blocks outstanding")
+def stuck(seeds, quick):
+    shared_client()
+    for place in ({"scheduler": None}, {"scheduler": "threads"}):
+        with (
+            dask.config.set({"daskml-core.sweep-timeout": 2, "daskml-core.spans-per-thread": 100} | place),
+            pytest.raises(
+                SweepTimeoutError, match=rf"Outstanding: row block 7 \(rows {7 * CHUNK} to {8 * CHUNK - 1}, Dask"
+            ),
+        ):
+            fit(*problem(sticking))
+    close_shared()
+    return "so it does, after the 2 s that were set, on workers and in threads"
+
+
+@fault("1, 2 and 3 workers with 1 and 2 threads", SAME)
+def any_number(seeds, quick):
+    with dask.config.set(scheduler="threads", num_workers=2):
+        assert fit(*problem()) == expected()
+    for n in (1, 2, 3):
+        for threads in (1, 2):
+            made = LocalCluster(n_workers=n, threads_per_worker=threads, processes=False, dashboard_address=":0")
+            with made as local, Client(local):
+                assert fit(*problem(), residency=n % 2 == 0) == expected(), (n, threads)
+    return "same bits in all six, and in threads of this process"
+
+
+@fault("resident blocks moved between workers in the middle", SAME)
+def moved(seeds, quick):
+    client = shared_client()
+
+    def move():
+        keys = {key for held in client.has_what().values() for key in held}
+        addresses = sorted(client.scheduler_info(n_workers=-1)["workers"])
+        client.run_on_scheduler(_swap, keys=[k for k in keys if str(k).startswith("('load-")], addresses=addresses)
+
+    moves = []
+
+    def each(number):
+        if number in (3, 6):
+            move()
+            moves.append(number)
+
+    with on_sweep(each):
+        bits = fit(*problem(), residency=True)
+    assert len(moves) == 2 and bits == expected()
+    return "every block moved twice: same bits"
+
+
+async def _swap(dask_scheduler=None, keys=(), addresses=()):
+    """Give each block to the other worker, and take it from the one that has it."""
+    for key in keys:
+        state = dask_scheduler.tasks.get(key)
+        if state is None or not state.who_has:
+            continue
+        here = next(iter(state.who_has)).address
+        there = next(address for address in addresses if address != here)
+        await dask_scheduler.gather_on_worker(there, {key: [here]})
+        await dask_scheduler.delete_worker_data(here, [key])
+
+
+@fault("every resident block spilled to disk", SAME)
+def spilled(seeds, quick):
+    limits = {"distributed.worker.memory.target": 1e-9, "distributed.worker.memory.spill": False}
+    with dask.config.set(limits), cluster(memory_limit="4 GiB") as client:
+        on_disk = []
+
+        def look(number):
+            if number == 5:
+                on_disk.extend(client.run(lambda dask_worker: len(dask_worker.data.slow)).values())
+
+        with on_sweep(look):
+            bits = fit(*problem(), residency=True)
+    assert sum(on_disk) >= 4 and bits == expected()
+    return f"{sum(on_disk)} spans on disk in the middle of the fit: same bits"
+
+
+@fault("a worker joins, another is retired, in the middle", SAME)
+def scaling(seeds, quick):
+    for residency in (True, False):
+        made = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", silence_logs=60)
+        with made as local, Client(local) as client:
+            fit(*problem())
+
+            def change(number, client=client, local=local):
+                if number == 3:
+                    local.scale(2)
+                    client.wait_for_workers(2, timeout=60)
+                if number == 6:
+                    first = sorted(client.scheduler_info(n_workers=-1)["workers"])[0]
+                    client.retire_workers([first])
+
+            with on_sweep(change):
+                bits = fit(*problem(seconds=0.005), residency=residency)
+        assert bits == expected(), residency
+    return "same bits, with resident and with streamed blocks"
