@@ -24,6 +24,9 @@ R = TypeVar("R")
 LARGE_PARAMS_BYTES = 1 << 16
 """Parameters above this size go out as one task that returns them, smaller ones inside each task."""
 
+PROBE_S = 60
+"""Seconds in which the block of a span that kills workers is looked for."""
+
 CODE_BYTES = 64 << 20
 """What loading compiled kernels and BLAS buffers adds to a process when it first runs kernels (measured 50 MB)."""
 
@@ -373,7 +376,12 @@ class Workers:
             last.append(step)
         return self._gather(last, every, about)
 
-    def _gather(self, wanted: list[Any], tasks_of_blocks: list[Any], about: Mapping[Any, Any]) -> list[Any]:
+    def _gather(
+        self,
+        wanted: list[Any],
+        tasks_of_blocks: list[Any],
+        about: Mapping[Any, Any],
+    ) -> list[Any]:
         """Results of futures, or what went wrong in terms of blocks; ``about`` tells the spans of a task.
 
         Raises
@@ -397,7 +405,8 @@ class Workers:
             return list(self.client.gather(wanted))
         except KilledWorker as error:
             key, worker, allowed = error.args
-            raise Killed(self._blocks(key, about), allowed + 1, self._ran_out_of_memory(worker)) from error
+            by_memory = self._ran_out_of_memory(worker)
+            raise Killed(self._blocks(key, about), allowed + 1, by_memory, of_this_sweep=key in about) from error
         except (CancelledError, CommClosedError) as error:
             raise Lost(f"{type(error).__name__}: {error}") from error
 
@@ -413,25 +422,36 @@ class Workers:
     def _narrowed(
         self, killed: Killed, name: str, requests: Any, about: Any, spans: Any, values: Any, checks: Any
     ) -> Killed | Lost:
-        """The block of a span that kills workers, found by giving them its blocks one at a time.
+        """The block of a span that kills workers: they say which one they begin before they do.
 
         Where none does they died of something else. Dask counts deaths against a task for as long as it is kept: in a long
         fit whose workers come and go, tasks that hold a span are blamed for no fault of theirs. Fresh ones are not.
         """
         at = {place.number for place in killed.places}
-        if killed.by_memory or not at:
+        if killed.by_memory or not at or (killed.of_this_sweep and len(at) == 1):
             return killed
         number = next(i for i, recipe in enumerate(about.values()) if at & {b.number for b in recipe[0].blocks})
         (recipe,) = list(about.values())[number]
         value = values[number] or self._values.get(spans[number].key, {})
-        for block in recipe.blocks:
-            alone = replace(recipe, blocks=(block,))
-            (key,) = self._keys(f"{name}-alone", 1)
-            future = self.client.submit(tasks.run_span, requests, alone, value, checks[number], key=key, pure=False)
-            try:
-                self._gather([future], [future], {future.key: [alone]})
-            except Killed as found:
-                return found
+        (key,) = self._keys(f"{name}-one-by-one", 1)
+        topic = f"daskml-core-{key[0]}"
+        future = self.client.submit(
+            tasks.probe_span, requests, recipe, value, checks[number], topic, key=key, pure=False
+        )
+        deadline = time.monotonic() + PROBE_S
+        blamed: dict[str, int] = {}  # by worker that has died, the block that it was at
+        while time.monotonic() < deadline and len(blamed) < 2 and future.status == "pending":
+            time.sleep(0.2)
+            there = self.client.scheduler_info(n_workers=-1)["workers"]
+            events = [event for _, event in self.client.get_events(topic)]
+            blamed = {event["worker"]: event["block"] for event in events if event["worker"] not in there}
+        if blamed and future.status != "finished" and len(set(blamed.values())) == 1:
+            self.client.cancel([future], force=True)
+            (guilty,) = set(blamed.values())
+            return Killed([p for p in killed.places if p.number == guilty], killed.n_workers, False)
+        if future.status == "pending":  # slow, or no worker is left to try with: the span is what is known
+            self.client.cancel([future], force=True)
+            return killed
         return Lost(f"{killed.n_workers} workers died, but of no block", by_chance=True)
 
 

@@ -30,11 +30,12 @@ class Lost(Exception):
 
 
 class Killed(Exception):
-    """Every worker that took on these blocks has died."""
+    """Every worker that took on these blocks has died; ``of_this_sweep`` if they all did in one sweep."""
 
-    def __init__(self, places: Sequence[Place], n_workers: int, by_memory: bool) -> None:
+    def __init__(self, places: Sequence[Place], n_workers: int, by_memory: bool, *, of_this_sweep: bool = True) -> None:
         super().__init__(places, n_workers, by_memory)
-        self.places, self.n_workers, self.by_memory = tuple(places), n_workers, by_memory
+        self.places, self.n_workers = tuple(places), n_workers
+        self.by_memory, self.of_this_sweep = by_memory, of_this_sweep
 
 
 class Overdue(Exception):

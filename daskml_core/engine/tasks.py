@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -221,6 +221,17 @@ def run_span(requests: Requests, span: SpanRecipe | SpanData, values: Mapping[An
         answer = reduce_tree(partials(), combine)
     seconds = time.perf_counter() - start
     return Answer(answer, reader.bytes_read, seconds, reader.read_s)
+
+
+def probe_span(requests: Requests, span: SpanRecipe, values: Mapping[Any, Any], check: bool, topic: str) -> None:
+    """Run the kernels on the blocks of a span, each told to the scheduler before it begins: one of them kills workers."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    for recipe in span.blocks:
+        worker.log_event(topic, {"worker": worker.address, "block": recipe.number})
+        time.sleep(0.1)  # what is told goes out in batches
+        run_span(requests, replace(span, blocks=(recipe,), read_ahead=0), values, check)
 
 
 def merge_answers(combines: Sequence[Callable[[Any, Any], Any]], *answers: Answer) -> Answer:

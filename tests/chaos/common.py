@@ -128,7 +128,13 @@ def cluster(n_workers: int = 2, threads: int = 1, **options: Any) -> Iterator[Cl
     options.setdefault("dashboard_address", ":0")
     # What nannies and schedulers write about workers that die is what is wanted here.
     options.setdefault("silence_logs", 60)
-    with LocalCluster(n_workers=n_workers, threads_per_worker=threads, **options) as made, Client(made) as client:
+    # A local cluster drops a worker that is not back after 15 s; on a busy machine starting takes that long.
+    patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "120 s"})
+    with (
+        patient,
+        LocalCluster(n_workers=n_workers, threads_per_worker=threads, **options) as made,
+        Client(made) as client,
+    ):
         # Compiled code is loaded before anything is measured or killed.
         fit(*problem())
         yield client
