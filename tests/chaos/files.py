@@ -174,7 +174,7 @@ def mutate(rng, place, names):
         elif how == "insert":
             raw[at:at] = bytes([rng.randrange(256)])
         elif how == "double":
-            raw += raw
+            raw = raw + raw
         if how == "drop":
             path.unlink()
         elif how == "swap":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import dask
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from daskml_core.errors import CheckpointError, CheckpointMismatchError, CheckpointWarning
 from tests.fits import FITS, Interrupted, bits, data, stopped_after
@@ -74,10 +74,23 @@ class FitKillResume(RuleBasedStateMachine):
     def fit(self, name):
         self._fit(name, None)
 
-    @rule(name=st.sampled_from(NAMES), after=st.integers(0, 6))
+    @rule(name=st.sampled_from(NAMES), after=st.integers(1, 6))
     def kill(self, name, after):
         self._fit(name, after)
 
+    @precondition(lambda self: self.owner is not None)
+    @rule(after=st.integers(0, 4))
+    def kill_again(self, after):
+        assert self.owner is not None
+        self._fit(self.owner, after)
+
+    @precondition(lambda self: self.owner is not None)
+    @rule()
+    def go_on(self):
+        assert self.owner is not None
+        self._fit(self.owner, None)
+
+    @precondition(lambda self: self.place.exists())
     @rule(which=st.integers(0, 5), how=st.sampled_from(["flip", "cut", "drop"]), at=st.floats(0, 1, exclude_max=True))
     def damage(self, which, how, at):
         segments = sorted(self.place.glob("*.sweeps")) if self.place.exists() else []
@@ -96,10 +109,10 @@ class FitKillResume(RuleBasedStateMachine):
         if which == 0:
             self.owner = None  # nothing tells whose it was: any fit may start there
 
-    @rule(after=st.integers(1, 3))
-    def other_data(self, after):
-        if self.owner == "lbfgs":
-            self._fit("lbfgs", None, seed=1)
+    @precondition(lambda self: self.owner == "lbfgs")
+    @rule()
+    def other_data(self):
+        self._fit("lbfgs", None, seed=1)
 
     @invariant()
     def nothing_but_segments(self):
