@@ -20,7 +20,7 @@ from daskml_core.linear_model import LogisticRegression
 from tests.chaos.registry import fault
 
 MiB = 1 << 20
-N_ROWS, FEATURES, CHUNK = 800_000, 50, 20_000
+N_ROWS, FEATURES, CHUNK = 800_000, 50, 10_000
 
 CASE = """
 import sys, warnings, dask, zarr, numpy as np
@@ -61,7 +61,7 @@ def _directory() -> Any:
 
 @functools.lru_cache(maxsize=1)
 def store() -> str:
-    """160 MB of float32 noise with labels, in plain chunks of 4 MB."""
+    """160 MB of float32 noise with labels, in plain chunks of 2 MB."""
     import zarr
 
     path = Path(_directory().name) / "data.zarr"
@@ -107,7 +107,9 @@ def twice(seeds, quick):
 
 
 @fault(
-    "data eight times the memory that is free below the limit", "same bits, memory below the projection, that below it"
+    "data eight times the memory that is free below the limit",
+    "same bits, memory below the projection, that below it",
+    tested=False,
 )
 def eight_times(seeds, quick):
     return _data_over(8)

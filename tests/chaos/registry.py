@@ -25,17 +25,21 @@ class Fault:
     seeds: int
     """Times that the harm is done for the table; tests do it once, or twice."""
     group: str
+    tested: bool
+    """Whether the tests do it too; what takes long even once is done by `make chaos` alone."""
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(name: str, promised: str, *, seeds: int = 1) -> Callable[[Callable[..., str]], Callable[..., str]]:
+def fault(
+    name: str, promised: str, *, seeds: int = 1, tested: bool = True
+) -> Callable[[Callable[..., str]], Callable[..., str]]:
     """Register a function as a fault."""
 
-    def register(function: Callable[..., str]) -> Callable[..., str]:
+    def register(function: Function) -> Function:
         assert name not in FAULTS, name
-        FAULTS[name] = Fault(name, promised, function, seeds, function.__module__.rpartition(".")[2])
+        FAULTS[name] = Fault(name, promised, function, seeds, function.__module__.rpartition(".")[2], tested)
         return function
 
     return register
