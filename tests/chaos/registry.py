@@ -32,9 +32,10 @@ class Fault:
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(
-    name: str, promised: str, *, seeds: int = 1, tested: bool = True
-) -> Callable[[Callable[..., str]], Callable[..., str]]:
+Function = Callable[..., str]
+
+
+def fault(name: str, promised: str, *, seeds: int = 1, tested: bool = True) -> Callable[[Function], Function]:
     """Register a function as a fault."""
 
     def register(function: Function) -> Function:
