@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+from dask.base import tokenize
 
 from daskml_core.sweep import Array
 
@@ -169,9 +170,9 @@ def _feed(update: Any, value: Any, depth: int) -> None:
         update(f"{kind}{len(raw)}:".encode())
         update(raw)
 
-    if depth > 60:
-        raise NotPortable("a value that holds itself")
-    if value is None or isinstance(value, bool | int | np.dtype):
+    if depth > 60:  # an object that holds itself
+        text("token", tokenize(value).encode())
+    elif value is None or isinstance(value, bool | int | np.dtype):
         text(type(value).__name__, str(value).encode())
     elif isinstance(value, float):
         text("float", value.hex().encode())
@@ -212,6 +213,4 @@ def _feed(update: Any, value: Any, depth: int) -> None:
     elif callable(value) and hasattr(value, "__dict__"):
         note("callable", type(value), *(part for key in sorted(vars(value)) for part in (key, vars(value)[key])))
     else:
-        from dask.base import tokenize
-
         text("token", tokenize(value).encode())

@@ -145,7 +145,7 @@ def plan_against_use(seeds, quick):
     )
     for name in names:
         for threads in (1, 2):
-            projected, peak, _, _ = run(name, 60 * MiB, threads)
+            projected, peak, _, _ = run(name, 140 * MiB, threads)
             ratios.append(projected / peak)
             if not peak <= projected <= 1.5 * peak:
                 late.append(f"{name} with {threads}: {projected / MiB:.0f} projected, {peak / MiB:.0f} used")
