@@ -20,10 +20,11 @@ from daskml_core.cluster import KMeans
 from daskml_core.engine import checkpoint as module
 from daskml_core.engine.portable import NotPortable, decode, digest, encode
 from daskml_core.engine.segments import Damaged, Journal
-from daskml_core.linear_model import LinearRegression, LogisticRegression
+from daskml_core.linear_model import HuberRegressor, LinearRegression, LogisticRegression, SGDClassifier
 from daskml_core.model_selection import GridSearchCV, KFold, RandomizedSearchCV
 from daskml_core.pipeline import make_pipeline
 from daskml_core.preprocessing import StandardScaler
+from daskml_core.svm import SVC, LinearSVC
 from tests.fits import FITS, Interrupted, bits, data, stopped_after
 
 ROOT = Path(__file__).parent.parent
@@ -510,6 +511,7 @@ def test_an_answer_that_cannot_be_written_ends_the_checkpoint_and_not_the_fit(tm
 SCRIPT = """
 import os, signal, sys
 import dask
+from daskml_core.svm import SVC, LinearSVC
 from tests.fits import FITS, bits, data
 from daskml_core.engine import Engine
 dask.config.set({"daskml-core.checkpoint-sweeps": 1})
@@ -537,3 +539,34 @@ def test_a_client_killed_at_several_sweeps_is_resumed_by_another_process(tmp_pat
     with stopped_after(None) as rest:
         assert bits(LBFGS(*data(), checkpoint=tmp_path / "c")) == expected
     assert len([kernel for kernel in rest if kernel != "checksum"]) == n - 5
+
+
+# -- what the decorator must not change --------------------------------------------------------------------------------
+
+LATE = {
+    "LogisticRegression": lambda: LogisticRegression(solver="lbfgs", max_iter=1),
+    "KMeans": lambda: KMeans(7, init="random", n_init=1, init_size=200, max_iter=1, tol=0),
+    "SGDClassifier": lambda: SGDClassifier(max_iter=1, tol=1e-9),
+    "LinearSVC": lambda: LinearSVC(max_iter=1, tol=1e-12),
+    "SVC": lambda: SVC(max_iter=2),
+    "Huber": lambda: HuberRegressor(max_iter=1),
+    "GridSearchCV": lambda: GridSearchCV(
+        LogisticRegression(solver="lbfgs", max_iter=1), {"C": [1.0, 2.0]}, cv=KFold(2)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_a_warning_points_at_the_line_that_fits(name):
+    X, y = data()
+    with pytest.warns(errors.ConvergenceWarning) as told:
+        LATE[name]().fit(X, y)
+    assert {Path(w.filename).name for w in told} == {Path(__file__).name}
+
+
+def test_the_signature_of_fit_is_the_one_that_is_written():
+    import inspect
+
+    parameters = inspect.signature(LogisticRegression.fit).parameters
+    assert list(parameters) == ["self", "X", "y", "sample_weight", "feature_dim", "checkpoint"]
+    assert parameters["checkpoint"].kind is inspect.Parameter.KEYWORD_ONLY
