@@ -40,6 +40,23 @@ def test_a_block_that_cannot_be_read_is_named(model, residency):
     assert isinstance(caught.value.__cause__, OSError)
 
 
+def test_a_block_that_can_be_read_the_second_time_is(tmp_path):
+    X, y = two_classes(n=1000)
+    failed = []
+
+    def read(block, block_info=None):
+        if block.size and block_info and block_info[0]["chunk-location"][0] == 7 and not failed:
+            failed.append(1)
+            raise OSError("Input/output error")
+        return block
+
+    lazy = da.from_array(X, chunks=(100, -1)).map_blocks(read, dtype=X.dtype, meta=np.empty((0, X.shape[1])))
+    model = LogisticRegression().fit(lazy, y)
+    assert failed
+    plain = LogisticRegression().fit(da.from_array(X, chunks=(100, -1)).map_blocks(np.copy), y)
+    assert model.coef_.tobytes() == plain.coef_.tobytes()
+
+
 def test_workers_name_the_block_too():
     X, y = failing(OSError("Input/output error"))
     with (

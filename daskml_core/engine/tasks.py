@@ -23,6 +23,10 @@ from daskml_core.engine.tree import reduce_tree
 from daskml_core.sweep import Block, Kernel
 
 
+AGAIN_S = 0.2
+"""Seconds after which a block that could not be read is tried once more."""
+
+
 class BlockRecipe(NamedTuple):
     """How to read one block of a data set: a recipe a column, and where its rows stand."""
 
@@ -192,7 +196,14 @@ class _SpanReader:
         start = time.perf_counter()
         read = _read if self.span.keep is None else _read_kept
         with naming(place_of(self.span.blocks[position]), "Reading"):
-            block = read(self.span, position, self.values, self.check)
+            try:
+                block = read(self.span, position, self.values, self.check)
+            except (ValueError, TypeError, MemoryError):
+                raise  # about what was read: it would be the same again
+            except Exception:
+                # Network file systems and object stores have bad moments: a fit of hours does not end of one.
+                time.sleep(AGAIN_S)
+                block = read(self.span, position, self.values, self.check)
         return block, time.perf_counter() - start
 
     def _count(self, block: Block, seconds: float) -> Block:
