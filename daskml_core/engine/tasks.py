@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
@@ -20,8 +21,8 @@ from daskml_core.engine.blas import single_threaded_blas
 from daskml_core.engine.checksum import checksum_block
 from daskml_core.engine.faults import Place, naming
 from daskml_core.engine.tree import reduce_tree
+from daskml_core.kernels.finite import all_finite
 from daskml_core.sweep import Block, Kernel
-
 
 AGAIN_S = 0.2
 """Seconds after which a block that could not be read is tried once more."""
@@ -155,6 +156,24 @@ def _aligned(block: Block) -> Block:
     return block._replace(**moved)  # type: ignore[arg-type]
 
 
+_loading = threading.Lock()
+
+
+@functools.cache
+def _first_call() -> None:
+    for dtype in (np.float32, np.float64):
+        all_finite(np.zeros(1, dtype))
+
+
+def _load_compiled() -> None:
+    """Call the compiled check of reading threads once, in this thread, before they all call it at a time.
+
+    In a fresh worker under load a read has failed once with a dictionary that changed while compiled code was loaded.
+    """
+    with _loading:
+        _first_call()
+
+
 class _SpanReader:
     """Blocks of a span, one at a time, with the seconds and bytes that reading took."""
 
@@ -170,6 +189,7 @@ class _SpanReader:
             yield from (self.block(position) for position in range(n))
             return
         depth = self.span.read_ahead
+        _load_compiled()
         with ThreadPoolExecutor(depth, "daskml-core-read-ahead") as pool:
             coming = deque(pool.submit(self._read, position) for position in range(min(depth, n)))
             for position in range(n):
