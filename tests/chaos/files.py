@@ -143,10 +143,10 @@ def mutations(seeds, quick):
     refused = warned = 0
     with tempfile.TemporaryDirectory() as directory:
         whole = Path(directory) / "whole"
-        with stopped_after(6), dask.config.set({"daskml-core.checkpoint-sweeps": 1}), contextlib.suppress(Interrupted):
+        with stopped_after(5), dask.config.set({"daskml-core.checkpoint-sweeps": 1}), contextlib.suppress(Interrupted):
             small(whole)
         names = sorted(path.name for path in whole.glob("*.sweeps"))
-        assert len(names) == 6
+        assert len(names) == 5
         for i in range(n):
             rng = random.Random(i)
             place = Path(directory) / "c"
