@@ -50,13 +50,13 @@ def killed(place: str, how: str, numbers: list[float]) -> int:
 
 @fault("client killed by SIGKILL as each sweep begins, and run again", "same bits, no sweep made twice")
 def at_each_sweep(seeds, quick):
-    n = n_sweeps()
+    n, want = n_sweeps(), expected()
     for k in [1, n // 2] if quick else range(n):
         with tempfile.TemporaryDirectory() as directory:
             place = os.path.join(directory, "checkpoint")
             assert killed(place, "at", [k]) == 1
             with counted() as happened:
-                assert fit(*problem(), checkpoint=place) == expected(), k
+                assert fit(*problem(), checkpoint=place) == want, k
             assert len([name for name in happened if name != "checksum"]) == n - k, k
     return f"at each of {n} sweeps: same bits, the other sweeps made once"
 

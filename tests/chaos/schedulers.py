@@ -64,6 +64,7 @@ SOON = {"distributed.comm.timeouts.connect": "3s", "distributed.comm.retry.count
     "`FitInterrupted` naming the checkpoint's place; the same fit goes on to the same bits",
 )
 def scheduler_killed(seeds, quick):
+    want, n = expected(), n_sweeps()
     with tempfile.TemporaryDirectory() as directory, dask.config.set(SOON | {"daskml-core.checkpoint-sweeps": 1}):
         place = os.path.join(directory, "checkpoint")
         with processes(directory) as (file, started):
@@ -83,10 +84,10 @@ def scheduler_killed(seeds, quick):
             from tests.chaos.common import counted
 
             with counted() as happened:
-                assert fit(*problem(seconds=0.02), checkpoint=place) == expected()
+                assert fit(*problem(seconds=0.02), checkpoint=place) == want
             again = [name for name in happened if name != "checksum"]
-    assert kept >= 5 and len(again) == n_sweeps() - kept, (kept, again)
-    return f"so it is, {start:.0f} s after the kill; the other {len(again)} of {n_sweeps()} sweeps gave the same bits"
+    assert kept >= 5 and len(again) == n - kept, (kept, again)
+    return f"so it is, {start:.0f} s after the kill; the other {len(again)} of {n} sweeps gave the same bits"
 
 
 @fault(

@@ -227,7 +227,7 @@ def over_the_limit(seeds, quick):
     start = time.perf_counter()
     with (
         dask.config.set({"distributed.worker.memory.pause": False}),
-        cluster(memory_limit="600 MiB") as _,
+        cluster(memory_limit="800 MiB") as _,
         pytest.raises(WorkersKilledError, match=r"4 workers ran out of memory on .*; planned were .* of .* a process"),
     ):
         fit(*problem(greedy))
