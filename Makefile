@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types bench clean
+.PHONY: demo test lint types bench chaos soak clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."'
@@ -37,6 +37,12 @@ types: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed-bench
 	$(BIN)/python benchmarks/run.py
+
+chaos: $(VENV)/.installed-test
+	$(BIN)/python -m tests.chaos.table
+
+soak: $(VENV)/.installed-test
+	$(BIN)/python -m tests.chaos.table --times 10
 
 clean:
 	rm -rf $(VENV) data scratch .pytest_cache .mypy_cache .ruff_cache

@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from daskml_core.data import load
-from daskml_core.engine import Engine, count_rows, drive
+from daskml_core.engine import CheckpointPath, Engine, count_rows, drive, resumable
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.kernels.user import (
     USER_LOSS,
@@ -125,6 +125,7 @@ def _mini_batches(step: UserStep, n_blocks: int, state: UserSGDState, *, tol: fl
         state = replace(state, carry=carry, n_iter=state.n_iter + 1, value=value, step=moved, converged=done)
 
 
+@resumable
 def minimize(
     value_and_grad: Callable[[Any, Any, Any], tuple[float, Any]],
     w0: Any,
@@ -137,6 +138,7 @@ def minimize(
     max_iter: int = 100,
     options: Mapping[str, Any] | None = None,
     feature_dim: str | None = None,
+    checkpoint: CheckpointPath = None,
 ) -> OptimizeResult:
     """Parameters that minimise a function summed over all rows, found by going over the data block by block.
 
@@ -161,6 +163,8 @@ def minimize(
         gradient_descent: ``learning_rate`` (a number or "backtracking"), ``momentum`` ("none", "heavy_ball", "nesterov"),
         ``momentum_coefficient``. lbfgs: ``memory``. sgd: ``learning_rate``, ``decay`` (rate / (1 + decay t)),
         ``momentum_coefficient``, ``batch_size``, ``random_state``.
+    checkpoint : path, optional
+        Directory in which an interrupted run is kept, so that the same call goes on from there.
 
     Returns
     -------
@@ -220,7 +224,7 @@ def minimize(
     if getattr(last, "stalled", False):
         message = "no step lowers the loss: check that the gradient is the loss's, or whether rounding limits it"
     if not last.converged:
-        warnings.warn(f"minimize did not converge: {message}.", ConvergenceWarning, 2)
+        warnings.warn(f"minimize did not converge: {message}.", ConvergenceWarning, 3)
     return OptimizeResult(  # type: ignore[call-arg]
         x=layout.unpack(last.theta),
         fun=last.value,

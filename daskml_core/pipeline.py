@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn import pipeline as reference
 
+from daskml_core.engine import CheckpointPath, resumable
 from daskml_core.kernels.cells import Segments
 from daskml_core.model_file import Portable
 from daskml_core.model_selection._batch import NotBatchable
@@ -33,8 +34,12 @@ class Pipeline(Portable, reference.Pipeline):
     (True, array([2., 0., 0.]))
     """
 
-    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
-        """Fit the steps; X (n_rows, n_features) in any container. ``step__parameter`` goes to a step's fit."""
+    @resumable
+    def fit(self, X: Any, y: Any = None, *, checkpoint: CheckpointPath = None, **params: Any) -> Self:
+        """Fit the steps; X (n_rows, n_features) in any container. ``step__parameter`` goes to a step's fit.
+
+        ``checkpoint`` is a directory in which an interrupted fit is kept, so that the same fit goes on from there.
+        """
         n = n_rows_of(X)
         whole = Folds(n, Segments(np.array([n])), np.ones((1, 1), dtype=bool), np.zeros((1, 1), dtype=bool))
         try:

@@ -1,4 +1,4 @@
-"""What a solver may ask of the data: ``Sweep``, ``Fold`` and ``RowMap``, and how partial results are combined.
+"""What a solver may ask: ``Sweep``, ``Fold`` and ``RowMap`` of the data, ``Work`` of itself; how partials are combined.
 
 Conventions, shared by every kernel
 -----------------------------------
@@ -128,3 +128,16 @@ class RowMap:
     params: Any
     dtype: np.dtype[Any]
     n_columns: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """Long work of a solver's own, which reads no data; answered with what ``run()`` returns.
+
+    A solver that asks for it instead of doing it lets a checkpoint keep the outcome: it is not done again when the fit
+    is resumed. ``key`` is all that the outcome depends on.
+    """
+
+    name: str
+    key: Any
+    run: Callable[[], Any]

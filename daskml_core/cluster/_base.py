@@ -76,7 +76,7 @@ class CentroidModel(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterMi
                 f"Number of distinct clusters ({distinct}) found smaller than n_clusters ({len(rows)}). Possibly due to "
                 "duplicate points in X.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def predict(self, X: Any) -> Any:

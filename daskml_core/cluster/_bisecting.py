@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights
 from daskml_core.cluster._init import first_centers
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.engine import Plan
+from daskml_core.engine import CheckpointPath, Plan, resumable
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import load_features, sample_budget
 from daskml_core.kernels.bisecting import (
@@ -206,7 +206,16 @@ class BisectingKMeans(CentroidModel):
             kernels.append((DRAW_FROM_LEAVES, LeafDrawParams(tree, leaves, leaves, 0, DRAWN_ROWS)))
         return kernels
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Self:
         """Split the clusters.
 
         Parameters
@@ -215,6 +224,7 @@ class BisectingKMeans(CentroidModel):
         y : ignored, as in scikit-learn.
         sample_weight : array-like (n_rows,), optional.
         feature_dim : name of the feature dimension of a DataArray, where it cannot be told.
+        checkpoint : directory in which an interrupted fit is kept, so that the same fit goes on from there (user guide).
 
         Raises
         ------
@@ -248,7 +258,7 @@ class BisectingKMeans(CentroidModel):
                 f"{type(self).__name__} did not converge: {short} of {len(splits)} bisections reached "
                 f"max_iter={self.max_iter}. Raise max_iter or tol.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return self
 

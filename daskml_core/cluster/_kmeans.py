@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import numbers
 import warnings
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from sklearn.base import clone
 from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights
 from daskml_core.cluster._init import INITS, explicit_centers, first_centers
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.engine import Plan
+from daskml_core.engine import CheckpointPath, Plan, resumable
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import load_features, sample_budget
 from daskml_core.kernels.kmeans import LLOYD, LloydParams, far_rows, lloyd_sweep
@@ -27,7 +28,7 @@ from daskml_core.solvers.kmeans_seeding import (
     sample_size,
 )
 from daskml_core.solvers.lloyd import lloyd
-from daskml_core.sweep import Array, Block, Sweep
+from daskml_core.sweep import Array, Block, Sweep, Work
 from daskml_core.validate import non_negative, positive_integer, random_seed
 
 IN_PROCESS_WORK = 200_000_000
@@ -141,7 +142,7 @@ class KMeans(CentroidModel):
                     f"Explicit initial center position passed: performing only one init in {type(self).__name__} "
                     f"instead of n_init={self.n_init}.",
                     RuntimeWarning,
-                    stacklevel=3,
+                    stacklevel=4,
                 )
             return 1
         if self.n_init == "auto":
@@ -166,7 +167,8 @@ class KMeans(CentroidModel):
         if len(rows.X) < k:  # rows of positive weight are rare: only draws by weight find them
             start = yield from kmeans_parallel(k, seed + run, cosine=cosine, dtype=blocks.dtype)
             return (yield from lloyd(start, **options))
-        start = first_centers(self.init, rows, k, rng, blocks, tol=float(self.tol), cosine=cosine)
+        find = functools.partial(first_centers, self.init, rows, k, rng, blocks, tol=float(self.tol), cosine=cosine)
+        start = yield Work("first-centers", (self.init, rows, k, seed, run, float(self.tol), cosine), find)
         solver = lloyd(np.ascontiguousarray(start), **options)
         if len(drawn.X) == blocks.n_rows and drawn.X.size * k <= IN_PROCESS_WORK:
             return (yield from answer_from(solver, Block(drawn.X, None, drawn.weight, 0, 0)))
@@ -196,7 +198,16 @@ class KMeans(CentroidModel):
             kernels += [(DRAW_ROWS, SampleParams(rows, blocks.n_rows, 0, itemsize))] * drawn
         return kernels
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Self:
         """Find the centres.
 
         Parameters
@@ -205,6 +216,7 @@ class KMeans(CentroidModel):
         y : ignored, as in scikit-learn.
         sample_weight : array-like (n_rows,), optional.
         feature_dim : name of the feature dimension of a DataArray, where it cannot be told.
+        checkpoint : directory in which an interrupted fit is kept, so that the same fit goes on from there (user guide).
 
         Raises
         ------
@@ -241,7 +253,7 @@ class KMeans(CentroidModel):
                 f"{type(self).__name__} did not converge: max_iter={self.max_iter} was reached while the centres still "
                 f"moved by {state.moved:.3g} (squared, summed; {state.threshold:.3g} was asked for). Raise max_iter or tol.",
                 ConvergenceWarning,
-                stacklevel=2,
+                stacklevel=3,
             )
         return self
 

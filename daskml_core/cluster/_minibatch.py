@@ -11,7 +11,7 @@ from sklearn.base import clone
 from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights
 from daskml_core.cluster._init import INITS, explicit_centers, first_centers
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.engine import Plan
+from daskml_core.engine import CheckpointPath, Plan, resumable
 from daskml_core.estimator import load_features
 from daskml_core.kernels.kmeans import LLOYD, Assignment, LloydParams, far_rows, lloyd_sweep
 from daskml_core.kernels.minibatch import MINIBATCH, MiniBatchCarry, MiniBatchParams
@@ -169,7 +169,16 @@ class MiniBatchKMeans(CentroidModel):
             kernels.append((LLOYD, LloydParams((centers,), far=far_rows(len(centers)))))
         return kernels
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Self:
         """Find the centres; X (n_rows, n_features) in any container. Returns self."""
         blocks = load_features(self, X, sample_weight, feature_dim)
         self._check_params(blocks)

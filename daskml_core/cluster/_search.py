@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import numbers
 import warnings
 from collections.abc import Generator, Iterable, Sequence
@@ -13,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights
 from daskml_core.cluster._kmeans import IN_PROCESS_WORK, KMeans
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.engine import Engine, Plan, drive
+from daskml_core.engine import CheckpointPath, Engine, Plan, drive, resumable
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import load_features
 from daskml_core.kernels.kmeans import LloydParams
@@ -23,7 +24,7 @@ from daskml_core.solvers.breathing import SAMPLE_ITERATIONS, breathe
 from daskml_core.solvers.in_memory import Asks, answer_from, solve_in_memory
 from daskml_core.solvers.kmeans_seeding import Sampled, as_sampled, plus_plus
 from daskml_core.solvers.lloyd import LloydState, common_shift, lloyd
-from daskml_core.sweep import Array, Block, Sweep
+from daskml_core.sweep import Array, Block, Sweep, Work
 from daskml_core.validate import random_seed
 
 CRITERIA = ("silhouette", "gap", "elbow")
@@ -157,7 +158,16 @@ class KMeansSearch(CentroidModel):
         centers = tuple(np.broadcast_to(np.zeros((), blocks.dtype), (m.n_clusters, blocks.n_features)) for m in models)
         return [*kernels, (SILHOUETTES, LloydParams(centers))]
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Self:
         """Find centres for every number of clusters; X (n_rows, n_features) in any container. Returns self."""
         blocks = load_features(self, X, sample_weight, feature_dim)
         models = self._templates(blocks)
@@ -198,6 +208,16 @@ class KMeansSearch(CentroidModel):
         drawn: RowSample = yield sample
         k, cosine, tol = int(model.n_clusters), self.metric == "cosine", float(self.tol)
         rows = as_sampled(drawn, cosine=cosine)
+        find = functools.partial(self._first_centers, rows, k, seed)
+        centers = yield Work("first-centers", (rows, k, seed, int(self.n_init), tol, cosine), find)
+        solver = lloyd(centers, tol=tol, max_iter=int(self.max_iter), cosine=cosine)
+        if len(drawn.X) == blocks.n_rows and drawn.X.size * k <= IN_PROCESS_WORK:
+            return (yield from answer_from(solver, Block(drawn.X, None, drawn.weight, 0, 0)))
+        return (yield from solver)
+
+    def _first_centers(self, rows: Sampled, k: int, seed: int) -> Array:
+        """The best of several runs on a sample, improved by breathing k-means."""
+        cosine, tol = self.metric == "cosine", float(self.tol)
         best: LloydState | None = None
         for start in range(int(self.n_init)):
             rng = np.random.default_rng([seed, start, k])
@@ -205,11 +225,7 @@ class KMeansSearch(CentroidModel):
             state: LloydState = solve_in_memory(solver, rows.block)
             best = state if best is None or state.inertia < best.inertia else best
         assert best is not None
-        breath = breathe(best.centers, rows.block, np.random.default_rng([seed, k]), tol=tol, cosine=cosine)
-        solver = lloyd(breath.centers, tol=tol, max_iter=int(self.max_iter), cosine=cosine)
-        if len(drawn.X) == blocks.n_rows and drawn.X.size * k <= IN_PROCESS_WORK:
-            return (yield from answer_from(solver, Block(drawn.X, None, drawn.weight, 0, 0)))
-        return (yield from solver)
+        return breathe(best.centers, rows.block, np.random.default_rng([seed, k]), tol=tol, cosine=cosine).centers
 
     def _silhouettes(self, engine: Engine, models: Sequence[KMeans]) -> Silhouettes:
         """One sweep for all models; they share a shift, that of the first."""
@@ -242,7 +258,7 @@ class KMeansSearch(CentroidModel):
                 f"KMeansSearch did not converge for n_clusters={late}: max_iter={self.max_iter} was reached. Raise max_iter "
                 "or tol.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     @property

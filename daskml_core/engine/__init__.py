@@ -1,7 +1,19 @@
 """Going over the data: spans, the fixed tree, residency, the memory plan, and the driver of the solvers."""
 
+from daskml_core.engine.checkpoint import CheckpointPath, resumable
 from daskml_core.engine.driver import Outcome, drive
 from daskml_core.engine.engine import Engine, SweepCost, count_rows, find_complete, run_sweeps
 from daskml_core.engine.memory import Plan
 
-__all__ = ["Engine", "Outcome", "Plan", "SweepCost", "count_rows", "drive", "find_complete", "run_sweeps"]
+__all__ = [
+    "CheckpointPath",
+    "Engine",
+    "Outcome",
+    "Plan",
+    "SweepCost",
+    "count_rows",
+    "drive",
+    "find_complete",
+    "resumable",
+    "run_sweeps",
+]

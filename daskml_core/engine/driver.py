@@ -1,8 +1,8 @@
 """The driver: runs one solver or many in lockstep, and merges what they ask into one read of the data.
 
-A solver is a generator. It yields a `Sweep`, a tuple of them, or a `Fold`, and is sent the answers. At the head of its
-loop it yields its state, a frozen dataclass with a ``record()`` for the history; that is the place where a fit can be
-watched, saved and resumed. What it returns is its last state.
+A solver is a generator. It yields a `Sweep`, a tuple of them, a `Fold`, or `Work` of its own, and is sent the answers. At
+the head of its loop it yields its state, a frozen dataclass with a ``record()`` for the history; there a fit can be
+watched. What it returns is its last state.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 from daskml_core.engine.blas import single_threaded_blas
 from daskml_core.engine.engine import Engine
-from daskml_core.sweep import Fold, Kernel, Sweep
+from daskml_core.sweep import Fold, Kernel, Sweep, Work
 
 Solver = Generator[Any, Any, Any]
 
@@ -71,6 +71,10 @@ def drive(
             ):  # what a solver computes itself must not depend on the machine's threads either
                 request = run.solver.send(answer)
             while not isinstance(request, Sweep | Fold | tuple):
+                if isinstance(request, Work):
+                    with single_threaded_blas():
+                        request = run.solver.send(engine.work(request))
+                    continue
                 row = request.record()
                 row |= {"sweeps": engine.n_sweeps, "bytes_read": engine.bytes_read}
                 run.outcome.history.append(row | {"seconds": time.perf_counter() - started})

@@ -9,22 +9,34 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
 
 from daskml_core.data.blocks import BlockedArray, RowBlocks
 from daskml_core.engine import memory, tasks
+from daskml_core.engine.checkpoint import current_checkpoint
+from daskml_core.engine.checksum import CHECKSUM
 from daskml_core.engine.executors import CODE_BYTES, Executor, Threads, Workers, active_executor
+from daskml_core.engine.faults import Killed, Lost, Overdue, in_sweep, rows_of
+from daskml_core.engine.memory import format_bytes
 from daskml_core.engine.settings import setting
 from daskml_core.engine.transport import warn_if_unencrypted
 from daskml_core.engine.tree import span_level, span_ranges
-from daskml_core.errors import MemoryPlanError
+from daskml_core.errors import FitInterrupted, MemoryPlanError, SweepTimeoutError, WorkersKilledError
 from daskml_core.kernels.complete import COMPLETE_ROWS, Complete, join
-from daskml_core.sweep import Block, Fold, Kernel, Sweep
+from daskml_core.sweep import Array, Block, Fold, Kernel, Sweep, Work
+
+R = TypeVar("R")
 
 SMALL_BYTES = 4 << 20
 """Data sets in memory below this size are swept in the calling thread: starting tasks would cost more."""
+
+
+MOST_BY_CHANCE = 5
+"""Times that a sweep is made anew because workers died of something else than a block."""
 
 
 class SweepCost(NamedTuple):
@@ -79,6 +91,7 @@ class Engine:
         small = local and self._total_bytes <= SMALL_BYTES
         self.executor: Executor = executor or (Threads(n_threads=1) if small else active_executor())
         self.costs: list[SweepCost] = []
+        self._checkpoint = current_checkpoint()
         self._checked = False
         self.base_bytes = self.executor.base_bytes()
         names = {kernel.task_name(params) for kernel, params in kernels}
@@ -214,51 +227,69 @@ class Engine:
         """The combined partials of several kernels, in one read of the data."""
         if not self.blocks.n_blocks:
             raise ValueError("The data has no blocks.")
+        return self.sweep_now(*sweeps) if self._checkpoint is None else self._checkpoint.sweep(self, sweeps)
+
+    def sweep_now(self, *sweeps: Sweep) -> tuple[Any, ...]:
+        """The answer to `sweep` by going over the data, whatever a checkpoint holds."""
         start = time.perf_counter()
         # Words of letters between dashes: Dask leaves anything else out of the names that its dashboard shows.
-        name = "-and-".join(dict.fromkeys(sweep.kernel.task_name(sweep.params) for sweep in sweeps))
+        name = "-and-".join(dict.fromkeys(s.kernel.task_name(s.params) for s in sweeps if s.kernel is not CHECKSUM))
+        name = name or CHECKSUM.task_name(None)
         requests = tasks.Requests(
             tuple(sweep.kernel for sweep in sweeps),
             tuple(sweep.params for sweep in sweeps),
             tuple(sweep.combine for sweep in sweeps),
         )
         first = not self._checked
-        pinned_now = self._touch(name, self._spans)
-        handles = [span.handle for span in self._spans]
-        values: list[dict[Any, Any]] = [{} if span.resident else span.values for span in self._spans]
-        checks = [first and not span.resident for span in self._spans]
         resident = all(span.resident for span in self._spans)
-        answer = self.executor.sweep(name, requests, handles, values, checks, int(setting("fan-in")), resident)
+        fan_in = int(setting("fan-in"))
+
+        def attempt() -> tuple[int, tasks.Answer]:
+            pinned_now = self._touch(name, self._spans)
+            handles = [span.handle for span in self._spans]
+            values: list[dict[Any, Any]] = [{} if span.resident else span.values for span in self._spans]
+            checks = [first and not span.resident for span in self._spans]
+            return pinned_now, self.executor.sweep(name, requests, handles, values, checks, fan_in, resident)
+
+        pinned_now, answer = self._guarded(name, attempt)
         self._checked = True
         if isinstance(self.executor, Threads):
             Threads.warm |= {sweep.kernel.task_name(sweep.params) for sweep in sweeps}
         bytes_read = 0 if self._in_memory else answer.bytes_read + pinned_now
         if bytes_read:
             self._refuse_changed_sources()
-        self.costs.append(SweepCost(name, time.perf_counter() - start, bytes_read, 1.0))
+        self.count(name, time.perf_counter() - start, bytes_read, 1.0)
         return answer.partials
 
     def fold(self, fold: Fold) -> list[Any]:
         """The last carry of each chain."""
+        return self.fold_now(fold)[0] if self._checkpoint is None else self._checkpoint.fold(self, fold)
+
+    def fold_now(self, fold: Fold, *, checksum: bool = False) -> tuple[list[Any], Array]:
+        """The answer to `fold` by going over the data, and checksums (n, 4) of its blocks where they are asked for."""
         start = time.perf_counter()
         name = fold.kernel.task_name(fold.params)
         span_of = {i: span for span in self._spans for i in range(span.lo, span.stop)}
         asked = {span_of[i].lo: span_of[i] for order in fold.orders for i in order}
-        pinned_now = self._touch(name, [asked[lo] for lo in sorted(asked)])
         first = not self._checked
-        chains = []
-        for carry, order in zip(fold.carries, fold.orders, strict=True):
-            steps: list[tuple[Any, ...]] = []
-            group: list[int] = []
-            for here, following in zip(order, [*order[1:], None], strict=True):
-                span = span_of[here]
-                group.append(here - span.lo)
-                if following is None or span_of[following] is not span:
-                    values = {} if span.resident else span.values
-                    steps.append((tuple(group), span.handle, values, first and not span.resident))
-                    group = []
-            chains.append((carry, steps))
-        answers = self.executor.fold(name, tasks.FoldRequest(fold.kernel, fold.params), chains)
+
+        def attempt() -> tuple[int, list[tasks.FoldStep]]:
+            pinned_now = self._touch(name, [asked[lo] for lo in sorted(asked)])
+            chains = []
+            for carry, order in zip(fold.carries, fold.orders, strict=True):
+                steps: list[tuple[Any, ...]] = []
+                group: list[int] = []
+                for here, following in zip(order, [*order[1:], None], strict=True):
+                    span = span_of[here]
+                    group.append(here - span.lo)
+                    if following is None or span_of[following] is not span:
+                        values = {} if span.resident else span.values
+                        steps.append((tuple(group), span.handle, values, first and not span.resident))
+                        group = []
+                chains.append((carry, steps))
+            return pinned_now, self.executor.fold(name, tasks.FoldRequest(fold.kernel, fold.params, checksum), chains)
+
+        pinned_now, answers = self._guarded(name, attempt)
         if isinstance(self.executor, Threads):
             Threads.warm.add(name)
         rows = sum(self.blocks.lengths[i] for order in fold.orders for i in order)
@@ -268,8 +299,75 @@ class Engine:
         if bytes_read:
             self._refuse_changed_sources()
         self._checked = self._checked or fraction >= 1.0
-        self.costs.append(SweepCost(name, time.perf_counter() - start, bytes_read, fraction))
-        return [step.carry for step in answers]
+        self.count(name, time.perf_counter() - start, bytes_read, fraction)
+        tables = [table for step in answers for table in step.checksums]
+        return [step.carry for step in answers], np.concatenate([np.zeros((0, 4), dtype=np.int64), *tables])
+
+    def _guarded(self, name: str, attempt: Callable[[], R]) -> R:
+        """The result of an attempt to go over the data; a second one, with fresh tasks, where the first was lost.
+
+        Raises
+        ------
+        BlockError : a block cannot be read, or a kernel fails on it.
+        FitInterrupted : the scheduler is gone, every worker dies of a block, or the time for a sweep has run out.
+        """
+        sweep = f"Sweep {len(self.costs) + 1} of this data ({name})"
+        try:
+            left = {False: 1, True: MOST_BY_CHANCE}
+            while True:
+                try:
+                    return attempt()
+                except Lost as error:
+                    left[error.by_chance] -= 1
+                    if left[error.by_chance] < 0:
+                        raise
+                    for span in self._spans:
+                        span.handle = None
+                    self.executor = self.executor.again()
+        except Lost as error:
+            raise FitInterrupted(
+                f"{sweep} was interrupted and could not be made again ({error}). {self._how_to_go_on()}"
+            ) from error
+        except Killed as error:
+            raise WorkersKilledError(self._killed(sweep, error)) from error
+        except Overdue as error:
+            where = f", on {error.where}" if error.where else ""
+            raise SweepTimeoutError(
+                f"{sweep} took longer than daskml-core.sweep-timeout={setting('sweep-timeout')} s. Outstanding: "
+                f"{rows_of(error.places)}{where}. {self._how_to_go_on()}"
+            ) from error
+        except Exception as error:
+            in_sweep(error, sweep)
+
+    def _killed(self, sweep: str, error: Killed) -> str:
+        largest = max(self.blocks.lengths, default=0)
+        plan = (
+            f"planned were {format_bytes(self.projected_peak_bytes)} of {format_bytes(self.executor.memory_limit)} a "
+            f"process, of which the largest block ({largest:_} rows) takes {format_bytes(memory.block_bytes(self.blocks))}"
+        )
+        what = rows_of(error.places) or "a task of no one block"
+        if error.by_memory:
+            return (
+                f"{sweep}: {error.n_workers} workers ran out of memory on {what}; {plan}. Use smaller blocks, fewer threads "
+                f"a worker or workers with more memory. {self._how_to_go_on()}"
+            )
+        return (
+            f"{sweep}: {error.n_workers} workers have died of {what}. Their logs may tell why; if it was memory: {plan}. "
+            f"{self._how_to_go_on()}"
+        )
+
+    def _how_to_go_on(self) -> str:
+        if self._checkpoint is None:
+            return "Nothing was kept of the fit: give it a checkpoint (fit(..., checkpoint=path) or daskml-core.checkpoint)."
+        return f"The same fit run again goes on from its checkpoint, {self._checkpoint.journal.path}."
+
+    def work(self, work: Work) -> Any:
+        """The outcome of a solver's own work, done here; or what a checkpoint has kept of it."""
+        return work.run() if self._checkpoint is None else self._checkpoint.work(work)
+
+    def count(self, name: str, seconds: float, bytes_read: int, fraction: float) -> None:
+        """Take down what a conversation with the data cost."""
+        self.costs.append(SweepCost(name, seconds, bytes_read, fraction))
 
     @property
     def n_sweeps(self) -> float:

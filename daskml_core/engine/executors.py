@@ -8,15 +8,24 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import threading
+import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from dataclasses import replace
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from daskml_core.engine import tasks
-from daskml_core.engine.settings import memory_limit_setting
+from daskml_core.engine.faults import Killed, Lost, Overdue, Place
+from daskml_core.engine.settings import memory_limit_setting, setting
+
+R = TypeVar("R")
 
 LARGE_PARAMS_BYTES = 1 << 16
 """Parameters above this size go out as one task that returns them, smaller ones inside each task."""
+
+PROBE_S = 60
+"""Seconds in which the block of a span that kills workers is looked for."""
 
 CODE_BYTES = 64 << 20
 """What loading compiled kernels and BLAS buffers adds to a process when it first runs kernels (measured 50 MB)."""
@@ -58,6 +67,15 @@ class Executor(Protocol):
         resident: bool,
     ) -> tasks.Answer:
         """The combined answer of all spans; ``resident`` says that all of them are in memory."""
+        ...
+
+    def again(self) -> Executor:
+        """An executor to try once more with, after tasks were lost.
+
+        Raises
+        ------
+        Lost : there is nothing to try with.
+        """
         ...
 
     def remove(self, directory: str) -> None:
@@ -114,6 +132,13 @@ def return_free_memory() -> None:
         library.malloc_trim(0)
 
 
+def _places(span: tasks.SpanRecipe | tasks.SpanData) -> list[Place]:
+    """The blocks of a span, for errors that name them."""
+    if isinstance(span, tasks.SpanRecipe):
+        return [tasks.place_of(block) for block in span.blocks]
+    return [Place(b.number, b.start, b.n_rows, source) for b, source in zip(span.blocks, span.sources, strict=True)]
+
+
 class Threads:
     """Threads of this process, through Dask's local schedulers."""
 
@@ -139,10 +164,42 @@ class Threads:
             return_free_memory()
         return _resident_set_bytes()
 
+    def again(self) -> Threads:
+        return self
+
     def remove(self, directory: str) -> None:
         shutil.rmtree(directory, ignore_errors=True)
 
-    def _run(self, name: str, calls: Sequence[Callable[[], Any]]) -> list[Any]:
+    def _run(self, name: str, calls: Sequence[Callable[[], Any]], places: Sequence[Sequence[Place]]) -> list[Any]:
+        """Results of the calls, which are about these blocks."""
+        timeout = setting("sweep-timeout")
+        if timeout is None:
+            return self._compute(name, calls)
+        done: set[int] = set()
+        outcome: list[Any] = []
+
+        def marked(number: int) -> Any:
+            result = calls[number]()
+            done.add(number)
+            return result
+
+        def work() -> None:
+            try:
+                outcome.append(self._compute(name, [functools.partial(marked, i) for i in range(len(calls))]))
+            except BaseException as error:
+                outcome.append(error)
+
+        # A thread cannot be stopped: what is stuck stays behind, and does not keep the process from ending.
+        helper = threading.Thread(target=work, name="daskml-core-sweep", daemon=True)
+        helper.start()
+        helper.join(timeout)
+        if not outcome:
+            raise Overdue([place for i, own in enumerate(places) if i not in done for place in own])
+        if isinstance(outcome[0], BaseException):
+            raise outcome[0]
+        return list(outcome[0])
+
+    def _compute(self, name: str, calls: Sequence[Callable[[], Any]]) -> list[Any]:
         if len(calls) == 1 or self.n_threads == 1:
             return [call() for call in calls]
         import dask
@@ -154,6 +211,7 @@ class Threads:
         return self._run(
             name,
             [functools.partial(tasks.load_span, span, value, check) for span, value in zip(spans, values, strict=True)],
+            [_places(span) for span in spans],
         )
 
     def stream(self, spans: Any) -> list[Any]:
@@ -166,7 +224,7 @@ class Threads:
             functools.partial(tasks.run_span, requests, span, value, check)
             for span, value, check in zip(spans, values, checks, strict=True)
         ]
-        answers = self._run(name, calls)
+        answers = self._run(name, calls, [_places(span) for span in spans])
         if self.limited:
             return_free_memory()
         return tasks.merge_answers(requests.combines, *answers)
@@ -178,7 +236,25 @@ class Threads:
                 step = tasks.fold_span(request, positions, step, span, value, check)
             return step
 
-        return self._run(name, [functools.partial(run_chain, carry, steps) for carry, steps in chains])
+        places = [[place for _, span, _, _ in steps for place in _places(span)] for _, steps in chains]
+        return self._run(name, [functools.partial(run_chain, carry, steps) for carry, steps in chains], places)
+
+
+def _or_lost(function: Callable[..., R]) -> Callable[..., R]:
+    """A method of `Workers` that raises `Lost` where it fails because the scheduler is gone, whatever Dask raises then."""
+
+    @functools.wraps(function)
+    def method(self: Workers, *args: Any, **kwargs: Any) -> R:
+        try:
+            return function(self, *args, **kwargs)
+        except (Lost, Killed, Overdue):
+            raise
+        except Exception as error:
+            if self.client.status == "running":
+                raise
+            raise Lost(f"{type(error).__name__}: {error}") from error
+
+    return method
 
 
 def _contiguous(n: int, parts: int) -> list[range]:
@@ -193,6 +269,9 @@ class Workers:
         if client.asynchronous:
             raise TypeError("An asynchronous Client cannot drive a fit. Use Client(asynchronous=False).")
         self.client = client
+        self._values: dict[Any, Mapping[Any, Any]] = {}
+        self._recipes: dict[Any, tasks.SpanRecipe] = {}
+        """The span that each task of the current sweep, and each that a later sweep depends on, is about."""
         workers = client.scheduler_info(n_workers=-1)["workers"]
         if not workers:
             client.wait_for_workers(1, timeout=60)
@@ -213,6 +292,17 @@ class Workers:
         used = [int(worker.get("metrics", {}).get("memory", 0)) for worker in info.values()]
         return max(used, default=0)
 
+    def again(self) -> Workers:
+        """The same client's workers as they are now, once the scheduler is there (again)."""
+        while self.client.status == "connecting":  # the client gives up after its own time to connect
+            time.sleep(0.1)
+        if self.client.status != "running":
+            raise Lost("the scheduler has gone")
+        try:
+            return Workers(self.client)
+        except Exception as error:
+            raise Lost(f"no worker has come back: {type(error).__name__}: {error}") from error
+
     def remove(self, directory: str) -> None:
         self.client.run(shutil.rmtree, directory, ignore_errors=True)
 
@@ -226,9 +316,12 @@ class Workers:
         shares = _contiguous(n_spans, len(slots))
         return [address for address, share in zip(slots, shares, strict=True) for _ in share]
 
+    @_or_lost
     def place(self, name: str, spans: Any, values: Any, check: bool) -> list[Any]:
         owners = self._owners(len(spans))
         keys = self._keys(f"load-{name}", len(spans))
+        self._recipes |= dict(zip(keys, spans, strict=True))
+        self._values |= dict(zip(keys, values, strict=True))
         # `allow_other_workers`: when the owner is lost, whoever is left may read the span again.
         return [
             self.client.submit(
@@ -237,9 +330,12 @@ class Workers:
             for span, value, key, owner in zip(spans, values, keys, owners, strict=True)
         ]
 
+    @_or_lost
     def stream(self, spans: Any) -> list[Any]:
         # The recipes go out once, as tasks that can be run again, not with each sweep.
-        return list(self.client.map(tasks.identity, list(spans), key=self._keys("span-recipe", len(spans)), pure=False))
+        keys = self._keys("span-recipe", len(spans))
+        self._recipes |= dict(zip(keys, spans, strict=True))
+        return list(self.client.map(tasks.identity, list(spans), key=keys, pure=False))
 
     def _shared(self, name: str, value: Any) -> Any:
         from dask.sizeof import sizeof
@@ -249,23 +345,21 @@ class Workers:
         # One task that returns the parameters, not `scatter`: it can be computed again when its holder dies.
         return self.client.submit(tasks.identity, value, key=self._keys(f"{name}-params", 1)[0], pure=False)
 
+    @_or_lost
     def sweep(
         self, name: str, requests: Any, spans: Any, values: Any, checks: Any, fan_in: int, resident: bool
     ) -> tasks.Answer:
         shared = self._shared(name, requests)
         n = len(spans)
         if resident and shared is requests and n <= fan_in:
-            # Each Dask task costs about a millisecond, as much as a gradient over a million numbers. Half a thread's
-            # spans in one task are few enough tasks, and small enough for another thread to help.
-            shares = _contiguous(n, min(n, 2 * self.total_threads))
-            groups = [[spans[i] for i in share] for share in shares]
-            keys = self._keys(name, len(groups))
-            grouped = self.client.map(tasks.run_spans, [requests] * len(groups), groups, key=keys, pure=False)
-            answers = [answer for group in self.client.gather(grouped) for answer in group]
-            return tasks.merge_answers(requests.combines, *answers)
-        answers = self.client.map(
-            tasks.run_span, [shared] * n, spans, values, checks, key=self._keys(name, n), pure=False
-        )
+            try:
+                return self._sweep_in_groups(name, requests, spans)
+            except Killed:
+                pass  # span by span, to find the one that kills
+        keys = self._keys(name, n)
+        answers = self.client.map(tasks.run_span, [shared] * n, spans, values, checks, key=keys, pure=False)
+        about = {future.key: [self._recipes[span.key]] for future, span in zip(answers, spans, strict=True)}
+        first = list(answers)
         # Large partials meet on the workers; small ones are fetched as soon as few are left, a round trip less.
         few = fan_in if shared is requests else 1
         while len(answers) > few:
@@ -275,11 +369,33 @@ class Workers:
                 self.client.submit(tasks.merge_answers, requests.combines, *group, key=key, pure=False)
                 for group, key in zip(groups, keys, strict=True)
             ]
-        return tasks.merge_answers(requests.combines, *self.client.gather(answers))
+        try:
+            return tasks.merge_answers(requests.combines, *self._gather(answers, first, about))
+        except Killed as killed:
+            raise self._narrowed(killed, name, requests, about, spans, values, checks) from killed
 
+    def _sweep_in_groups(self, name: str, requests: Any, spans: Any) -> tasks.Answer:
+        """The answer of resident spans, half a thread's in one task.
+
+        Each Dask task costs about a millisecond, as much as a gradient over a million numbers. Two tasks a thread are few
+        enough, and small enough for another thread to help.
+        """
+        shares = _contiguous(len(spans), min(len(spans), 2 * self.total_threads))
+        groups = [[spans[i] for i in share] for share in shares]
+        keys = self._keys(name, len(groups))
+        grouped = self.client.map(tasks.run_spans, [requests] * len(groups), groups, key=keys, pure=False)
+        about = {
+            future.key: [self._recipes[span.key] for span in group]
+            for future, group in zip(grouped, groups, strict=True)
+        }
+        answers = [answer for group in self._gather(grouped, list(grouped), about) for answer in group]
+        return tasks.merge_answers(requests.combines, *answers)
+
+    @_or_lost
     def fold(self, name: str, request: Any, chains: Any) -> list[tasks.FoldStep]:
         shared = self._shared(name, request)
-        last = []
+        last, every = [], []
+        about: dict[Any, list[tasks.SpanRecipe]] = {}
         for carry, steps in chains:
             step: Any = tasks.FoldStep(carry, 0)
             keys = self._keys(name, len(steps))
@@ -287,8 +403,89 @@ class Workers:
                 step = self.client.submit(
                     tasks.fold_span, shared, positions, step, span, value, check, key=key, pure=False
                 )
+                recipe = self._recipes[span.key]
+                about[step.key] = [replace(recipe, blocks=tuple(recipe.blocks[i] for i in positions))]
+                every.append(step)
             last.append(step)
-        return list(self.client.gather(last))
+        return self._gather(last, every, about)
+
+    def _gather(
+        self,
+        wanted: list[Any],
+        tasks_of_blocks: list[Any],
+        about: Mapping[Any, Any],
+    ) -> list[Any]:
+        """Results of futures, or what went wrong in terms of blocks; ``about`` tells the spans of a task.
+
+        Raises
+        ------
+        Lost, Killed, Overdue
+        """
+        from distributed import CancelledError, KilledWorker, wait
+        from distributed.comm import CommClosedError
+
+        timeout = setting("sweep-timeout")
+        try:
+            if timeout is not None:
+                try:
+                    wait(wanted, timeout=timeout)
+                except TimeoutError:
+                    late = [future for future in tasks_of_blocks if future.status == "pending"]
+                    busy = {key: worker for worker, keys in self.client.processing().items() for key in keys}
+                    where = ", ".join(sorted({busy[f.key] for f in late if f.key in busy}))
+                    self.client.cancel(tasks_of_blocks + wanted, force=True)
+                    raise Overdue([place for f in late for place in self._blocks(f.key, about)], where) from None
+            return list(self.client.gather(wanted))
+        except KilledWorker as error:
+            key, worker, allowed = error.args
+            by_memory = self._ran_out_of_memory(worker)
+            raise Killed(self._blocks(key, about), allowed + 1, by_memory, of_this_sweep=key in about) from error
+        except (CancelledError, CommClosedError) as error:
+            raise Lost(f"{type(error).__name__}: {error}") from error
+
+    def _blocks(self, key: Any, about: Mapping[Any, Any]) -> list[Place]:
+        recipes = about.get(key) or ([self._recipes[key]] if key in self._recipes else [])
+        return [place for recipe in recipes for place in _places(recipe)]
+
+    def _ran_out_of_memory(self, worker: Any) -> bool:
+        """Whether a worker's nanny has ended it because it was over its memory limit."""
+        events = self.client.get_events("worker-restart-memory")
+        return any(event.get("worker") == worker.address for _, event in events if isinstance(event, dict))
+
+    def _narrowed(
+        self, killed: Killed, name: str, requests: Any, about: Any, spans: Any, values: Any, checks: Any
+    ) -> Killed | Lost:
+        """The block of a span that kills workers: they say which one they begin before they do.
+
+        Where none does they died of something else. Dask counts deaths against a task for as long as it is kept: in a long
+        fit whose workers come and go, tasks that hold a span are blamed for no fault of theirs. Fresh ones are not.
+        """
+        at = {place.number for place in killed.places}
+        if killed.by_memory or not at or (killed.of_this_sweep and len(at) == 1):
+            return killed
+        number = next(i for i, recipe in enumerate(about.values()) if at & {b.number for b in recipe[0].blocks})
+        (recipe,) = list(about.values())[number]
+        value = values[number] or self._values.get(spans[number].key, {})
+        (key,) = self._keys(f"{name}-one-by-one", 1)
+        topic = f"daskml-core-{key[0]}"
+        future = self.client.submit(
+            tasks.probe_span, requests, recipe, value, checks[number], topic, key=key, pure=False
+        )
+        deadline = time.monotonic() + PROBE_S
+        blamed: dict[str, int] = {}  # by worker that has died, the block that it was at
+        while time.monotonic() < deadline and len(blamed) < 2 and future.status == "pending":
+            time.sleep(0.2)
+            there = self.client.scheduler_info(n_workers=-1)["workers"]
+            events = [event for _, event in self.client.get_events(topic)]
+            blamed = {event["worker"]: event["block"] for event in events if event["worker"] not in there}
+        if blamed and future.status != "finished" and len(set(blamed.values())) == 1:
+            self.client.cancel([future], force=True)
+            (guilty,) = set(blamed.values())
+            return Killed([p for p in killed.places if p.number == guilty], killed.n_workers, False)
+        if future.status == "pending":  # slow, or no worker is left to try with: the span is what is known
+            self.client.cancel([future], force=True)
+            return killed
+        return Lost(f"{killed.n_workers} workers died, but of no block", by_chance=True)
 
 
 def active_executor() -> Executor:

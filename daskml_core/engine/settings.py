@@ -19,6 +19,10 @@ def _is_count(value: Any, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+def _is_seconds(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+
+
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "spans-per-thread": (lambda value: _is_count(value, 1), "a whole number above 0"),
     # Groups of any other size are no nodes of the binary tree: the bits would change, and groups of one never end.
@@ -30,6 +34,10 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "links": (lambda value: value in ("refuse", "follow"), "'refuse' or 'follow'"),
     "read-retries": (lambda value: _is_count(value, 0), "a whole number, 0 or more"),
     "keep-decoded": (lambda value: value is None or isinstance(value, str | os.PathLike), "a directory or null"),
+    "checkpoint": (lambda value: value is None or isinstance(value, str | os.PathLike), "a directory or null"),
+    "checkpoint-seconds": (_is_seconds, "a number of seconds, 0 or more"),
+    "checkpoint-sweeps": (lambda value: value is None or _is_count(value, 1), "a whole number above 0, or null"),
+    "sweep-timeout": (lambda value: value is None or (_is_seconds(value) and value > 0), "a number of seconds or null"),
 }
 
 

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from daskml_core.data import read_block
 from daskml_core.data.blocks import Recipe
+from daskml_core.data.provenance import source_of
 from daskml_core.engine.blas import single_threaded_blas
+from daskml_core.engine.checksum import checksum_block
+from daskml_core.engine.faults import Place, naming
 from daskml_core.engine.tree import reduce_tree
+from daskml_core.kernels.finite import all_finite
 from daskml_core.sweep import Block, Kernel
+
+AGAIN_S = 0.2
+"""Seconds after which a block that could not be read is tried once more."""
 
 
 class BlockRecipe(NamedTuple):
@@ -27,6 +35,12 @@ class BlockRecipe(NamedTuple):
     number: int
     start: int
     n_rows: int
+
+
+def place_of(recipe: BlockRecipe) -> Place:
+    """Where a block stands and comes from, for errors that name it."""
+    source = next(filter(None, map(source_of, recipe.recipes)), "")
+    return Place(recipe.number, recipe.start, recipe.n_rows, source)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +63,8 @@ class SpanData(NamedTuple):
     """A resident span: its blocks, decoded. A tuple, so that Dask measures its size."""
 
     blocks: tuple[Block, ...]
+    sources: tuple[str, ...] = ()
+    """Where each came from, in words."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +139,8 @@ def _own(block: Block) -> Block:
 def load_span(span: SpanRecipe, values: Mapping[Any, Any], check: bool) -> SpanData:
     """Read every block of a span, to stay in memory."""
     blocks = tuple(_SpanReader(span, values, check))
-    return SpanData(blocks if span.in_memory else tuple(_own(block) for block in blocks))
+    sources = tuple(place_of(recipe).source for recipe in span.blocks)
+    return SpanData(blocks if span.in_memory else tuple(_own(block) for block in blocks), sources)
 
 
 def _is_aligned(a: Any) -> bool:
@@ -137,6 +154,24 @@ def _aligned(block: Block) -> Block:
     columns = {name: getattr(block, name) for name in ("X", "y", "weight")}
     moved = {name: np.require(a, requirements=["C", "A"]) for name, a in columns.items() if a is not None}
     return block._replace(**moved)  # type: ignore[arg-type]
+
+
+_loading = threading.Lock()
+
+
+@functools.cache
+def _first_call() -> None:
+    for dtype in (np.float32, np.float64):
+        all_finite(np.zeros(1, dtype))
+
+
+def _load_compiled() -> None:
+    """Call the compiled check of reading threads once, in this thread, before they all call it at a time.
+
+    In a fresh worker under load a read has failed once with a dictionary that changed while compiled code was loaded.
+    """
+    with _loading:
+        _first_call()
 
 
 class _SpanReader:
@@ -157,6 +192,7 @@ class _SpanReader:
             yield from (self.block(position) for position in range(n))
             return
         depth = self.span.read_ahead
+        _load_compiled()
         with ThreadPoolExecutor(depth, "daskml-core-read-ahead") as pool:
             coming = deque(pool.submit(self._read, position) for position in range(min(depth, n)))
             for position in range(n):
@@ -171,11 +207,26 @@ class _SpanReader:
             return _aligned(self.span.blocks[position])
         return self._count(*self._read(position))
 
+    def place(self, block: Block) -> Place:
+        """Where a block of the span stands and comes from."""
+        position = block.number - self.span.blocks[0].number
+        if isinstance(self.span, SpanRecipe):
+            return place_of(self.span.blocks[position])
+        return Place(block.number, block.start, block.n_rows, self.span.sources[position])
+
     def _read(self, position: int) -> tuple[Block, float]:
         assert isinstance(self.span, SpanRecipe)
         start = time.perf_counter()
         read = _read if self.span.keep is None else _read_kept
-        block = read(self.span, position, self.values, self.check)
+        with naming(place_of(self.span.blocks[position]), "Reading"):
+            try:
+                block = read(self.span, position, self.values, self.check)
+            except (ValueError, TypeError, MemoryError):
+                raise  # about what was read: it would be the same again
+            except Exception:
+                # Network file systems and object stores have bad moments: a fit of hours does not end of one.
+                time.sleep(AGAIN_S)
+                block = read(self.span, position, self.values, self.check)
         return block, time.perf_counter() - start
 
     def _count(self, block: Block, seconds: float) -> Block:
@@ -191,7 +242,11 @@ def run_span(requests: Requests, span: SpanRecipe | SpanData, values: Mapping[An
 
     def partials() -> Any:
         for block in reader:
-            yield tuple(kernel(block, params) for kernel, params in zip(requests.kernels, requests.params, strict=True))
+            answers = []
+            for kernel, params in zip(requests.kernels, requests.params, strict=True):
+                with naming(reader.place(block), f"The kernel {kernel.task_name(params)} on"):
+                    answers.append(kernel(block, params))
+            yield tuple(answers)
 
     def combine(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(f(x, y) for f, x, y in zip(requests.combines, a, b, strict=True))
@@ -211,6 +266,17 @@ def run_spans(requests: Requests, spans: Sequence[SpanData]) -> tuple[Answer, ..
     return tuple(run_span(requests, span, {}, False) for span in spans)
 
 
+def probe_span(requests: Requests, span: SpanRecipe, values: Mapping[Any, Any], check: bool, topic: str) -> None:
+    """Run the kernels on the blocks of a span, each told to the scheduler before it begins: one of them kills workers."""
+    from distributed import get_worker
+
+    worker = get_worker()
+    for recipe in span.blocks:
+        worker.log_event(topic, {"worker": worker.address, "block": recipe.number})
+        time.sleep(0.1)  # what is told goes out in batches
+        run_span(requests, replace(span, blocks=(recipe,), read_ahead=0), values, check)
+
+
 def merge_answers(combines: Sequence[Callable[[Any, Any], Any]], *answers: Answer) -> Answer:
     """Reduce the answers of neighbouring spans, in the tree's order."""
 
@@ -226,6 +292,8 @@ class FoldStep(NamedTuple):
 
     carry: Any
     bytes_read: int
+    checksums: tuple[Any, ...] = ()
+    """Of the blocks that were gone through, where they are asked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,6 +302,7 @@ class FoldRequest:
 
     kernel: Kernel
     params: Any
+    checksum: bool = False
 
 
 def fold_span(
@@ -246,8 +315,12 @@ def fold_span(
 ) -> FoldStep:
     """Hand the carry through the blocks at ``positions`` of a span, in that order."""
     reader = _SpanReader(span, values, check)
-    carry = step.carry
+    carry, checksums = step.carry, list(step.checksums)
     with single_threaded_blas():
         for position in positions:
-            carry = request.kernel(reader.block(position), (request.params, carry))
-    return FoldStep(carry, step.bytes_read + reader.bytes_read)
+            block = reader.block(position)
+            if request.checksum:
+                checksums.append(checksum_block(block).table)
+            with naming(reader.place(block), f"The kernel {request.kernel.task_name(request.params)} on"):
+                carry = request.kernel(block, (request.params, carry))
+    return FoldStep(carry, step.bytes_read + reader.bytes_read, tuple(checksums))

@@ -33,7 +33,7 @@ class LinearModel(SweepEstimator):
         self.n_iter_ = int(outcome.state.n_iter)
         return outcome
 
-    def _finish(self, state: Any, max_iter: int, stacklevel: int = 3) -> None:
+    def _finish(self, state: Any, max_iter: int, stacklevel: int = 4) -> None:
         """Refuse a model that is not finite; warn once, with a remedy, when the solver did not converge."""
         self.converged_ = bool(state.converged)
         if self.converged_:

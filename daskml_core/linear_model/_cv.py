@@ -14,7 +14,7 @@ from typing import Any, Self
 import numpy as np
 from scipy import linalg
 
-from daskml_core.engine import Engine
+from daskml_core.engine import CheckpointPath, Engine, resumable
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.kernels.coordinate_descent import minimise_quadratic
 from daskml_core.kernels.gram import GRAM, GramPartial, merge_gram
@@ -124,7 +124,16 @@ class LogisticRegressionCV(LogisticRegression):
             error_score="raise", verbose=self.verbose, choose=choose if self.refit else None,
         )  # fmt: skip
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> LogisticRegressionCV:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> LogisticRegressionCV:
         """Choose and fit; X (n_rows, n_features), y (n_rows,) of labels, in any container. Returns self."""
         from daskml_core.linear_model._data import require_target
         from daskml_core.model_selection._run import run
@@ -266,7 +275,16 @@ class RidgeCV(_GramSearch):
         tags.target_tags.multi_output = True
         return tags
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Self:
         """Choose and fit; X (n_rows, n_features), y (n_rows,) or (n_rows, n_targets). Returns self."""
         alphas = np.ravel(np.asarray(self.alphas, dtype=np.float64))
         for alpha in alphas:
@@ -406,7 +424,16 @@ class ElasticNetCV(_GramSearch):
             unit_interval("l1_ratio", float(ratio))
         return ratios
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Self:
         """Choose and fit; X (n_rows, n_features), y (n_rows,). Returns self."""
         ratios = self._ratios()
         positive("max_iter", self.max_iter)
@@ -480,7 +507,7 @@ class ElasticNetCV(_GramSearch):
             f"{late} of {n} models of {type(self).__name__} did not converge in {self.max_iter} passes of coordinate "
             "descent (which do not read the data). Raise max_iter, or eps, or scale the features.",
             ConvergenceWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from daskml_core.engine import Plan
+from daskml_core.engine import CheckpointPath, Plan, resumable
 from daskml_core.kernels.predict import EXPONENTIAL_PREDICTOR
 from daskml_core.linear_model._base import LinearRegressorBase
 from daskml_core.linear_model._data import TrainingSet, load_regression
@@ -119,7 +119,16 @@ class PoissonRegressor(LinearRegressorBase):
         W, b = objective.unpack(theta)
         self.coef_, self.intercept_ = W[:, 0].copy(), float(b[0])
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> PoissonRegressor:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> PoissonRegressor:
         """Fit the model; X (n_rows, n_features), y (n_rows,) of counts, in any container. Returns self."""
         self._check_params()
         data = self._training_set(X, y, sample_weight, feature_dim)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from daskml_core.engine import Plan
+from daskml_core.engine import CheckpointPath, Plan, resumable
 from daskml_core.kernels.huber import HUBER_LOSS, HuberParams
 from daskml_core.linear_model._base import LinearRegressorBase
 from daskml_core.linear_model._data import TrainingSet, load_regression
@@ -120,7 +120,16 @@ class HuberRegressor(LinearRegressorBase):
         thetas = np.zeros((data.blocks.n_features + 2, 1))
         return [(HUBER_LOSS, HuberParams(thetas, float(self.epsilon), bool(self.fit_intercept), 2))]
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> HuberRegressor:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> HuberRegressor:
         """Fit the model; X (n_rows, n_features), y (n_rows,), in any container. Returns self."""
         data, objective = self._load(X, y, sample_weight, feature_dim)
         assert data.moments is not None

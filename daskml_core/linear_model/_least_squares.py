@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from daskml_core.engine import Plan
+from daskml_core.engine import CheckpointPath, Plan, resumable
 from daskml_core.kernels.coordinate_descent import minimise_quadratic
 from daskml_core.kernels.gram import GRAM
 from daskml_core.linear_model._base import LinearRegressorBase
@@ -205,7 +205,16 @@ class LinearRegression(_GramRegressor):
         self.solver = solver
         self.solver_options = solver_options
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> LinearRegression:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> LinearRegression:
         """Fit the model; X (n_rows, n_features), y (n_rows,) or (n_rows, n_targets). Returns self."""
         if self.solver != "auto":
             self._fit_iteratively(X, y, sample_weight, feature_dim)
@@ -269,7 +278,16 @@ class Ridge(_GramRegressor):
         for alpha in np.ravel(np.asarray(self.alpha, dtype=object)):
             non_negative("alpha", alpha)
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Ridge:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Ridge:
         """Fit the model; X (n_rows, n_features), y (n_rows,) or (n_rows, n_targets). Returns self."""
         if self.solver != "auto":
             self._fit_iteratively(X, y, sample_weight, feature_dim)
@@ -374,7 +392,16 @@ class ElasticNet(_GramRegressor):
         if self.positive and self.solver != "auto":
             raise ValueError(f'positive=True needs solver="auto", got {self.solver!r}.')
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Any:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Any:
         """Fit the model; X (n_rows, n_features), y (n_rows,). Returns self."""
         if self.solver != "auto":
             return self._fit_iteratively(X, y, sample_weight, feature_dim)
@@ -413,7 +440,7 @@ class ElasticNet(_GramRegressor):
             f"{type(self).__name__} did not converge: duality gap {self.dual_gap_:.3g} after {self.n_iter_} passes of "
             "coordinate descent (which do not read the data). Raise max_iter, or alpha, or scale the features.",
             ConvergenceWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

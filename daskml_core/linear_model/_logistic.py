@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from daskml_core.engine import Plan
+from daskml_core.engine import CheckpointPath, Plan, resumable
 from daskml_core.linear_model._base import LinearClassifierBase, ProbabilityMixin
 from daskml_core.linear_model._data import TrainingSet, load_classification
 from daskml_core.linear_model._solve import SWEEPS, check_solver, kernels_of, solve_linear
@@ -141,7 +141,16 @@ class LogisticRegression(ProbabilityMixin, LinearClassifierBase):
         b = np.array([np.log(share[1] / share[0])]) if K == 1 else np.log(share) - np.log(share).mean()
         return objective.pack(np.zeros((objective.n_features, K)), b)
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> LogisticRegression:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> LogisticRegression:
         """Fit the model.
 
         Parameters
@@ -150,6 +159,7 @@ class LogisticRegression(ProbabilityMixin, LinearClassifierBase):
         y : array-like (n_rows,) of labels of any kind, chunked as it may be.
         sample_weight : array-like (n_rows,), optional.
         feature_dim : name of the feature dimension of a DataArray, where it cannot be told.
+        checkpoint : directory in which an interrupted fit is kept, so that the same fit goes on from there (user guide).
 
         Returns
         -------

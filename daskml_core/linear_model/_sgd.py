@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 
-from daskml_core.engine import Plan
+from daskml_core.engine import CheckpointPath, Plan, resumable
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.kernels.sgd import CLASSIFICATION, LOSSES, SCHEDULES, SGD_BLOCK, SGDParams
 from daskml_core.linear_model._base import LinearClassifierBase, LinearModel, LinearRegressorBase, ProbabilityMixin
@@ -105,7 +105,7 @@ class _SGDModel(LinearModel):
                 f"{type(self).__name__} reached max_iter={self.max_iter} epochs before the loss stopped improving by "
                 f"tol={self.tol}. Raise max_iter, or scale the features.",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
 
     def _set(self, coef: Array, intercept: Array) -> None:
@@ -227,7 +227,16 @@ class SGDClassifier(ProbabilityMixin, _SGDModel, LinearClassifierBase):
             self._factors = own[None, :] if len(own) == 2 else np.column_stack([np.ones_like(own), own])
         return data
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> SGDClassifier:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> SGDClassifier:
         """Fit the model; X (n_rows, n_features), y (n_rows,) of labels, in any container. Returns self."""
         self._check_params()
         data = self._load(X, y, sample_weight, feature_dim)
@@ -356,7 +365,16 @@ class SGDRegressor(_SGDModel, LinearRegressorBase):
         self.n_chains = n_chains
         self.averages_per_epoch = averages_per_epoch
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> SGDRegressor:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> SGDRegressor:
         """Fit the model; X (n_rows, n_features), y (n_rows,), in any container. Returns self."""
         self._check_params()
         data = load_regression(self, X, y, sample_weight, feature_dim)

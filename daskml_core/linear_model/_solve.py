@@ -218,5 +218,5 @@ def solve_linear(
         model.solver, objective, theta, data.blocks, tol=tol, max_iter=max_iter, seed=seed, options=options
     )
     outcome = model._run(solver, data, kernels_of(model.solver, objective, data.blocks))
-    model._finish(outcome.state, max_iter, stacklevel=4)
+    model._finish(outcome.state, max_iter, stacklevel=5)
     return np.asarray(outcome.state.theta)

@@ -21,7 +21,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.engine import Engine
+from daskml_core.engine import CheckpointPath, Engine, resumable
 from daskml_core.kernels.cells import Drawn
 from daskml_core.kernels.incremental import (
     SCORE_MODELS,
@@ -104,7 +104,8 @@ class _Racing(Portable, MetaEstimatorMixin, BaseEstimator):
             raise ValueError(f"scoring must be one of {list(known)} for {type(self.estimator).__name__}, got {name!r}.")
         return str(name)
 
-    def fit(self, X: Any, y: Any, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(self, X: Any, y: Any, *, feature_dim: str | None = None, checkpoint: CheckpointPath = None) -> Self:
         """Race the settings; X (n_rows, n_features) and y (n_rows,) in any container. Returns self."""
         if not hasattr(self.estimator, "partial_fit"):
             raise ValueError(f"{type(self.estimator).__name__} has no partial_fit. Use GridSearchCV.")

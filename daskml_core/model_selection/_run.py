@@ -22,7 +22,7 @@ from sklearn.utils import indexable
 from daskml_core.data import is_lazy
 from daskml_core.data.targets import merge_target_moments
 from daskml_core.engine import Engine, Plan, run_sweeps
-from daskml_core.errors import MemoryPlanError
+from daskml_core.errors import CheckpointError, FitInterrupted, MemoryPlanError
 from daskml_core.estimator import SweepEstimator
 from daskml_core.kernels.fold_scores import FOLD_RANKS, FOLD_SCORES, ScoreParams
 from daskml_core.kernels.pairs import merge_rankings
@@ -297,7 +297,7 @@ class BatchRun:
                     for job in jobs:
                         accept(job)
             if not self.parts.gram:
-                warn_not_converged(self.jobs, type(self.jobs[0].estimator).__name__, stacklevel=5)
+                warn_not_converged(self.jobs, type(self.jobs[0].estimator).__name__, stacklevel=6)
             shape = (len(self.estimators), n_splits)
             fit_s = np.full(shape, (time.perf_counter() - started) / len(self.jobs))
             models = [[None] * n_splits for _ in self.estimators]
@@ -343,7 +343,7 @@ class BatchRun:
             self.engine.close()
         if not self.parts.gram:
             accept(job)
-            warn_not_converged([job], type(job.estimator).__name__, stacklevel=5)
+            warn_not_converged([job], type(job.estimator).__name__, stacklevel=6)
         alone = 1 + self.batch.target_sweeps
         job.estimator.n_sweeps_ = round(self.engine.n_sweeps + alone * self.parts.data.target_fraction, 6)
         return self._finished(job)
@@ -353,7 +353,7 @@ class BatchRun:
         self.batch.refit(self.engine, job, [other for other in self.jobs if other.setting == index])
         if not self.parts.gram:
             accept(job)
-            warn_not_converged([job], type(job.estimator).__name__, stacklevel=6)
+            warn_not_converged([job], type(job.estimator).__name__, stacklevel=7)
         return self._finished(job)
 
     def _scores(self, cells: Array, models: list[list[Any]], *, test: bool) -> dict[str, Array]:
@@ -374,6 +374,8 @@ class BatchRun:
                             for a in (self.request.X, self.request.y)
                         )
                         value = call_scorer(scorer, models[job.setting][job.split], X, y, self._score_weight(job, test))
+                except (CheckpointError, FitInterrupted):
+                    raise  # not the model\'s failure, but the end of the search
                 except Exception as error:
                     value = failed_score(error, self.request.error_score)
                 table[job.setting, job.split] = value
@@ -425,7 +427,7 @@ class BatchRun:
                 f"More than {params.max_distinct:_} distinct scores a model: close ones count as ties, and ranking metrics "
                 "are approximate. Score fewer models at once to keep more.",
                 UserWarning,
-                stacklevel=6,
+                stacklevel=7,
             )
         return Found(answers.get("sums"), ranking, split, data.classes, truth, self.request.weigh_scores)
 
@@ -556,6 +558,8 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
             try:
                 X, y = rows["train"]
                 model.fit(X, **params) if y is None else model.fit(X, y, **params)
+            except (CheckpointError, FitInterrupted):
+                raise  # not the model\'s failure, but the end of the search
             except Exception as error:
                 if isinstance(request.error_score, str) and request.error_score == "raise":
                     raise
@@ -574,6 +578,8 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
                         tables[name][setting, split] = call_scorer(
                             request.scorers[name], model, rows[side][0], rows[side][1], weights[side]
                         )
+                    except (CheckpointError, FitInterrupted):
+                        raise  # not the model\'s failure, but the end of the search
                     except Exception as error:
                         tables[name][setting, split] = failed_score(error, request.error_score)
             score_s[setting, split] = time.perf_counter() - started
@@ -585,7 +591,7 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
             f"partitions for these parameters will be set to {request.error_score}. The last error: "
             f"{type(last).__name__}: {last}",
             FitFailedWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
     result = Evaluation(test, train, models, fit_s, score_s, found, folds)
     if request.choose is not None:

@@ -13,6 +13,7 @@ from sklearn.base import is_classifier
 from sklearn.utils import get_tags
 from sklearn.utils.validation import check_is_fitted
 
+from daskml_core.engine import CheckpointPath, resumable
 from daskml_core.model_file import Portable
 from daskml_core.model_selection._run import Evaluation, Request, SearchPlan, call_scorer, default_scorer, plan, run
 from daskml_core.model_selection._scoring import scorers_of
@@ -147,13 +148,15 @@ class _Search(Portable):
             )
         return self.refit
 
-    def fit(self, X: Any, y: Any = None, **params: Any) -> Self:
+    @resumable
+    def fit(self, X: Any, y: Any = None, *, checkpoint: CheckpointPath = None, **params: Any) -> Self:
         """Evaluate every setting on every split, and fit the best on all rows.
 
         Parameters
         ----------
         X : array-like (n_rows, n_features), in any container.
         y : array-like (n_rows,), optional.
+        checkpoint : directory in which an interrupted search is kept, so that the same one goes on from there (user guide).
         **params : ``groups`` for the splitter; ``sample_weight``, ``feature_dim`` and others for the estimator's fit.
             ``sample_weight`` weighs the scores too, as in scikit-learn.
         """

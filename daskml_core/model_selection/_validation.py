@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from daskml_core.data.output import map_rows
+from daskml_core.engine import CheckpointPath, resumable
 from daskml_core.kernels.fold_predict import FOLD_PREDICT, FoldPredictParams
 from daskml_core.kernels.predict import LINEAR_PREDICTOR, PREDICT_CLASS, PREDICT_PROBABILITY, PredictParams
 from daskml_core.linear_model._base import LinearClassifierBase, LinearModel, LinearRegressorBase
@@ -20,6 +21,7 @@ from daskml_core.sweep import Array, RowMap
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function")
 
 
+@resumable
 def cross_validate(
     estimator: Any,
     X: Any,
@@ -36,11 +38,13 @@ def cross_validate(
     return_estimator: bool = False,
     return_indices: bool = False,
     error_score: Any = np.nan,
+    checkpoint: CheckpointPath = None,
 ) -> dict[str, Any]:
     """Scores and times of an estimator on every split; the models of all splits are one batch where it knows lockstep.
 
     Parameters and keys are scikit-learn's; X, y and what ``params`` holds for the rows in any container. ``n_jobs`` and
-    ``pre_dispatch`` have nothing to do here and are refused.
+    ``pre_dispatch`` have nothing to do here and are refused. ``checkpoint`` is a directory in which an interrupted run is
+    kept, so that the same one goes on from there.
 
     Examples
     --------
@@ -72,6 +76,7 @@ def cross_validate(
     return found
 
 
+@resumable
 def cross_val_score(
     estimator: Any,
     X: Any,
@@ -85,6 +90,7 @@ def cross_val_score(
     params: dict[str, Any] | None = None,
     pre_dispatch: Any = PRE_DISPATCH,
     error_score: Any = np.nan,
+    checkpoint: CheckpointPath = None,
 ) -> Array:
     """The score of an estimator on every split (n_splits,), as `cross_validate` with one metric.
 
@@ -103,6 +109,7 @@ def cross_val_score(
     return np.asarray(found["test_score"])
 
 
+@resumable
 def cross_val_predict(
     estimator: Any,
     X: Any,
@@ -115,6 +122,7 @@ def cross_val_predict(
     params: dict[str, Any] | None = None,
     pre_dispatch: Any = PRE_DISPATCH,
     method: str = "predict",
+    checkpoint: CheckpointPath = None,
 ) -> Any:
     """Each row's prediction by the model of the split that holds it out.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from daskml_core.sweep import Block, Sweep
+from daskml_core.sweep import Block, Sweep, Work
 
 Asks = Generator[Any, Any, Any]
 
@@ -29,8 +29,10 @@ def answer_from(solver: Asks, block: Block) -> Asks:
 def solve_in_memory(solver: Asks, block: Block) -> Any:
     """The last state of a solver run on one block."""
     steps = answer_from(solver, block)
+    answer: Any = None
     while True:
         try:
-            next(steps)
+            request = steps.send(answer)
+            answer = request.run() if isinstance(request, Work) else None
         except StopIteration as stop:
             return stop.value

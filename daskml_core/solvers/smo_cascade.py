@@ -41,7 +41,7 @@ from daskml_core.kernels.svm import (
 )
 from daskml_core.solvers.decomposition import WHOLE, Problem
 from daskml_core.solvers.in_memory import Asks, answer_from
-from daskml_core.sweep import Array, Block
+from daskml_core.sweep import Array, Block, Work
 
 FIRST_ROWS = 2048
 """Rows of a problem in memory that are active at first, where it has more than `WHOLE`: at most, and a quarter."""
@@ -271,10 +271,8 @@ def smo_cascade(
         guide = single and not complete and inner > max(tol, GUIDE)
         for k, (problem, _) in enumerate(problems):
             done = problem.steps
-            problem.solve(inner, max(0, max_steps - int(steps[k])), guide=guide)
+            yield from _solved(problem, inner, max(0, max_steps - int(steps[k])), guide)
             steps[k] += problem.steps - done
-            if P > 1:
-                problem.forget()  # the next problem has the memory
         solutions = tuple(as_solution(problem, names) for problem, names in problems)
         b = np.array([problem.offset() for problem, _ in problems])
         dual = np.array([problem.dual(boost) for problem, _ in problems])
@@ -332,6 +330,21 @@ def smo_cascade(
 def _boost(n_rows: int, n_sample: int) -> float:
     """Factor of C for the sample; a power of two, so that what is divided by it meets the true bounds to the bit."""
     return float(2.0 ** np.floor(STANDS_FOR * np.log2(n_rows / max(1, n_sample))))
+
+
+def _solved(problem: Problem, tol: float, max_steps: int, guide: bool) -> Asks:
+    """Solve a problem, or take the outcome from where it was solved before."""
+
+    def run() -> tuple[Array, Array, int, float, bool, bool]:
+        problem.solve(tol, max_steps, guide=guide)
+        # The next problem has the memory; and what follows is the same whether it was solved here and now, or before.
+        problem.forget()
+        return problem.beta, problem.F, problem.steps, problem.violation, bool(problem.exact), bool(problem.single)
+
+    start = (problem.row, problem.c, problem.lo, problem.hi, problem.beta, problem.F, problem.steps)
+    how = (bool(problem.exact), bool(problem.single), len(problem.memory), tol, max_steps, bool(guide))
+    outcome = yield Work("smo", (problem.kernel, problem.X, *start, *how), run)
+    problem.beta, problem.F, problem.steps, problem.violation, problem.exact, problem.single = outcome
 
 
 def _sweep(

@@ -31,7 +31,7 @@ from daskml_core.kernels.svm import (
 )
 from daskml_core.solvers.in_memory import Asks
 from daskml_core.solvers.smo_cascade import CascadeState, coefficients, smo_cascade, solve_gathered
-from daskml_core.sweep import Array, Kernel
+from daskml_core.sweep import Array, Kernel, Work
 from daskml_core.validate import non_negative, positive
 
 GATHERED_ROWS = 50_000
@@ -209,7 +209,7 @@ class KernelMachine(SweepEstimator):
                 f"relative duality gap {self.duality_gap_:.2g} where tol={self.tol:g}; {state.stalled} "
                 "(daskml_core.preprocessing.StandardScaler).",
                 ConvergenceWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
         return state, machines[1:]
 
@@ -252,9 +252,10 @@ class KernelMachine(SweepEstimator):
 
 def _without_states(solver: Asks) -> Asks:
     """A solver of gathered rows whose states are nobody's history. It asks nothing of the data."""
+    answer: Any = None
     while True:
         try:
-            next(solver)
+            request = solver.send(answer)
         except StopIteration as stop:
             return stop.value
-        yield from ()
+        answer = (yield request) if isinstance(request, Work) else None

@@ -12,7 +12,7 @@ from sklearn.base import ClassifierMixin, OutlierMixin, RegressorMixin
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
-from daskml_core.engine import Plan, run_sweeps
+from daskml_core.engine import CheckpointPath, Plan, resumable, run_sweeps
 from daskml_core.estimator import load_features
 from daskml_core.kernels.kernel_functions import KernelFunction
 from daskml_core.kernels.moments import TOTAL_WEIGHT
@@ -153,7 +153,16 @@ class SVC(ClassifierMixin, KernelMachine):
         pairs = tuple(itertools.combinations(range(len(data.classes)), 2))
         return data, Task("svc", C, pairs=pairs)
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Self:
         """Fit the machine.
 
         Parameters
@@ -162,6 +171,7 @@ class SVC(ClassifierMixin, KernelMachine):
         y : array-like (n_rows,) of labels of any kind, chunked as it may be.
         sample_weight : array-like (n_rows,), optional. Multiplies C of a row.
         feature_dim : name of the feature dimension of a DataArray, where it cannot be told.
+        checkpoint : directory in which an interrupted fit is kept, so that the same fit goes on from there (user guide).
 
         Raises
         ------
@@ -353,7 +363,16 @@ class SVR(RegressorMixin, KernelMachine):
         task = Task("svr", positive("C", self.C), non_negative("epsilon", self.epsilon))
         return load_regression(self, X, y, sample_weight, feature_dim), task
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Self:
         """Fit the machine; parameters, errors and warnings as in `SVC.fit`, y (n_rows,) numbers."""
         data, task = self._load(X, y, sample_weight, feature_dim)
         state, _ = self._fit_task(data.blocks, task, target_fraction=data.target_fraction)
@@ -440,7 +459,16 @@ class OneClassSVM(OutlierMixin, KernelMachine):
                 raise ValueError(f"The sample weights sum to zero ({total:g}); at least one must be positive.")
         return blocks, Task("one_class", 1.0, nu=float(self.nu), total=float(total))
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Self:
         """Fit the region; parameters, errors and warnings as in `SVC.fit`; y is ignored."""
         blocks, task = self._load(X, sample_weight, feature_dim)
         state, _ = self._fit_task(blocks, task)

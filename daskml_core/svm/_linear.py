@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from daskml_core.engine import Outcome, Plan
+from daskml_core.engine import CheckpointPath, Outcome, Plan, resumable
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import sample_budget
 from daskml_core.kernels.linear import SECOND_MOMENTS, OneAgainstRest
@@ -180,13 +180,13 @@ class _LinearMachine:
                     f"{type(self).__name__} did not converge: the objective is within a relative {state.gap:.2g} of the "
                     f"optimum where tol={self.tol:g} was asked for, and {reason}.",
                     ConvergenceWarning,
-                    stacklevel=4,
+                    stacklevel=5,
                 )
             return
         if hasattr(self, "duality_gap_"):
             del self.duality_gap_
         worst = max(states, key=lambda state: (not state.converged, state.grad_norm))
-        self._finish(worst, self.max_iter, stacklevel=5)  # type: ignore[attr-defined]
+        self._finish(worst, self.max_iter, stacklevel=6)  # type: ignore[attr-defined]
 
 
 class LinearSVC(_LinearMachine, LinearClassifierBase):
@@ -325,7 +325,16 @@ class LinearSVC(_LinearMachine, LinearClassifierBase):
             return data, [self._kinked(data, None, machine, len(machines)) for machine in machines]
         return data, [self._smooth(data, SquaredHinge(), machine, self.penalty == "l1") for machine in machines]
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Self:
         """Fit the model.
 
         Parameters
@@ -334,6 +343,7 @@ class LinearSVC(_LinearMachine, LinearClassifierBase):
         y : array-like (n_rows,) of labels of any kind, chunked as it may be.
         sample_weight : array-like (n_rows,), optional.
         feature_dim : name of the feature dimension of a DataArray, where it cannot be told.
+        checkpoint : directory in which an interrupted fit is kept, so that the same fit goes on from there (user guide).
 
         Raises
         ------
@@ -451,7 +461,16 @@ class LinearSVR(_LinearMachine, LinearRegressorBase):
             return data, [self._objective(data)]
         return data, [self._kinked(data, float(self.epsilon), None, 1)]
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Self:
         """Fit the model; X (n_rows, n_features), y (n_rows,) of numbers, in any container. Returns self."""
         data, problems = self._load(X, y, sample_weight, feature_dim)
         coef, intercept = self._solve(data, problems)

@@ -1,0 +1,100 @@
+"""Clients that die, and fits that are run again."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import tempfile
+
+from tests.chaos.common import counted, expected, fit, n_sweeps, problem
+from tests.chaos.registry import fault
+
+# One process imports everything and forks a client for each death: nothing but the fit has to be done again.
+SCRIPT = """
+import os, random, signal, sys, time
+import dask
+dask.config.set({"scheduler": "synchronous", "daskml-core.checkpoint-sweeps": 1})
+from tests.chaos.common import fit, on_sweep, problem
+place, how = sys.argv[1], sys.argv[2]
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+deaths = 0
+for number in map(float, sys.argv[3:]):
+    child = os.fork()
+    if child == 0:
+        if how == "at":
+            with on_sweep(lambda n: die() if n == number else None):
+                fit(*problem(), checkpoint=place)
+        fit(*problem(seconds=0.003), checkpoint=place)
+        os._exit(0)
+    if how == "after":
+        time.sleep(number)
+        os.kill(child, signal.SIGKILL)
+    deaths += os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+print(deaths)
+"""
+
+
+def killed(place: str, how: str, numbers: list[float]) -> int:
+    """Deaths of clients that run the fit."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, place, how, *map(str, numbers)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout)
+
+
+@fault("client killed by SIGKILL as each sweep begins, and run again", "same bits, no sweep made twice")
+def at_each_sweep(seeds, quick):
+    n, want = n_sweeps(), expected()
+    for k in [1, n // 2] if quick else range(n):
+        with tempfile.TemporaryDirectory() as directory:
+            place = os.path.join(directory, "checkpoint")
+            assert killed(place, "at", [k]) == 1
+            with counted() as happened:
+                assert fit(*problem(), checkpoint=place) == want, k
+            assert len([name for name in happened if name != "checksum"]) == n - k, k
+    return f"at each of {n} sweeps: same bits, the other sweeps made once"
+
+
+@fault("client killed at every sweep of one fit in turn", "same bits")
+def at_every_sweep(seeds, quick):
+    n = n_sweeps()
+    with tempfile.TemporaryDirectory() as directory:
+        place = os.path.join(directory, "checkpoint")
+        deaths = killed(place, "at", [1] * (4 if quick else n - 1))
+        assert fit(*problem(), checkpoint=place) == expected()
+    return f"{deaths} deaths in one fit: same bits"
+
+
+@fault("client killed at random instants, many times, and run again", "same bits", seeds=10)
+def at_random(seeds, quick):
+    deaths = 0
+    for seed in seeds:
+        rng = random.Random(seed)
+        with tempfile.TemporaryDirectory() as directory:
+            place = os.path.join(directory, "checkpoint")
+            deaths += killed(place, "after", [rng.uniform(0.02, 0.6) for _ in range(6)])
+            assert fit(*problem(), checkpoint=place) == expected(), seed
+    assert deaths
+    return f"{deaths} deaths in {len(seeds)} fits: same bits"
+
+
+@fault("fits, kills, damage and resumptions in any order (hypothesis)", "same bits whenever a fit completes")
+def any_order(seeds, quick):
+    from hypothesis import settings
+    from hypothesis.stateful import run_state_machine_as_test
+
+    from tests.chaos.machine import FitKillResume, steps
+
+    steps.clear()
+    n = 8 if quick else 60
+    run_state_machine_as_test(
+        FitKillResume,
+        settings=settings(max_examples=n, stateful_step_count=8, deadline=None, database=None, derandomize=True),
+    )
+    return f"{steps['fit']} fits, {steps['kill']} kills, {steps['damage']} damages: same bits"
