@@ -109,7 +109,9 @@ def test_long_work_between_sweeps_is_not_done_twice(tmp_path, monkeypatch):
     from daskml_core.solvers.decomposition import Problem
 
     solve, solved = Problem.solve, []
-    monkeypatch.setattr(Problem, "solve", lambda self, *how: (solved.append(len(self.row)), solve(self, *how)))
+    monkeypatch.setattr(
+        Problem, "solve", lambda self, *how, **more: (solved.append(len(self.row)), solve(self, *how, **more))
+    )
     fit = FITS["SVC cascade"]
     n, expected = length(fit)
     whole = len(solved)

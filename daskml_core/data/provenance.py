@@ -15,7 +15,7 @@ def source_of(recipe: Any) -> str:
     if hasattr(recipe, "keys") and hasattr(recipe, "graph"):
         return "Dask block " + ", ".join(_key(key) for key in recipe.keys)
     if hasattr(recipe, "array") and hasattr(recipe, "stop"):
-        array = recipe.array
+        array = getattr(recipe.array, "array", recipe.array)  # from under its guard
         axis = 1 if recipe.transposed else 0
         size = int(array.chunks[axis])
         first, last = recipe.start // size, max(recipe.start, recipe.stop - 1) // size

@@ -240,23 +240,27 @@ def run_span(requests: Requests, span: SpanRecipe | SpanData, values: Mapping[An
     start = time.perf_counter()
     reader = _SpanReader(span, values, check)
 
-    def partials() -> Any:
-        for block in reader:
-            answers = []
-            for kernel, params in zip(requests.kernels, requests.params, strict=True):
+    def partial(kernel: Kernel, params: Any) -> Callable[[Block], Any]:
+        function = kernel.function
+
+        def of(block: Block) -> Any:
+            try:
+                return function(block, params)
+            except Exception:
                 with naming(reader.place(block), f"The kernel {kernel.task_name(params)} on"):
-                    answers.append(kernel(block, params))
-            yield tuple(answers)
+                    raise
+
+        return of
 
     def combine(a: tuple[Any, ...], b: tuple[Any, ...]) -> tuple[Any, ...]:
         return tuple(f(x, y) for f, x, y in zip(requests.combines, a, b, strict=True))
 
+    functions = [partial(kernel, params) for kernel, params in zip(requests.kernels, requests.params, strict=True)]
     with single_threaded_blas():
-        if len(requests.kernels) == 1:  # the usual case, without a tuple a block: of thousands of blocks this is felt
-            function, params = requests.kernels[0].function, requests.params[0]
-            answer = (reduce_tree((function(block, params) for block in reader), requests.combines[0]),)
+        if len(functions) == 1:  # the usual case, without a tuple a block: of thousands of blocks this is felt
+            answer = (reduce_tree(map(functions[0], reader), requests.combines[0]),)
         else:
-            answer = reduce_tree(partials(), combine)
+            answer = reduce_tree((tuple(function(block) for function in functions) for block in reader), combine)
     seconds = time.perf_counter() - start
     return Answer(answer, reader.bytes_read, seconds, reader.read_s)
 

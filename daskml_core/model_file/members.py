@@ -41,7 +41,7 @@ _SEARCH = {
     "refit_time_": "number", "feature_names_in_": "text:d",
 }  # fmt: skip
 _RACE = {
-    "_feature_dim": "none|name",
+    "_feature_dim": "none|name", "n_iter_": "number",
     "cv_results_": "any", "history_": "plain", "best_index_": "number", "best_params_": "any", "best_score_": "number",
     "best_estimator_": "estimator", "classes_": "labels:c", "n_sweeps_": "number", "n_features_in_": "count",
     "feature_names_in_": "text:d",
