@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-MODULES = ("workers", "schedulers", "clients", "files", "memory")
+MODULES = ("workers", "schedulers", "clients", "files", "memory", "stores")
 """In the order of the table. Another module of faults is added by its name here, and nothing else."""
 
 
