@@ -108,8 +108,8 @@ def test_every_public_estimator_can_be_saved():
 @pytest.mark.parametrize("model", [LogisticRegression(), SVC(probability=True), SGDClassifier(max_iter=5), LinearSVC()])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_labels_and_names_of_any_kind_come_back(model, tmp_path):
-    # As objects: columns of Arrow strings, pandas' own choice where it can, hold no lone surrogates.
-    table = pd.DataFrame(X3, columns=pd.Index(["a", "b", "ä\0", "d\udcff"], dtype=object))
+    # No lone surrogate: pandas keeps names in Arrow strings where it can, and they hold none.
+    table = pd.DataFrame(X3, columns=["a", "b", "ä\0", "d\U0001f332"])
     for labels in (Y3, Y3.astype(object), np.array([3, 7, 9])[np.unique(Y3, return_inverse=True)[1]], Y3 == "ash"):
         model = clone(model).fit(table, labels)
         back = there_and_back(model, tmp_path)
