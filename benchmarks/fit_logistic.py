@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
+
 import dask.array as da
 import numpy as np
 from common import ROWS, gate, table, timed, two_class_store
 from sklearn.linear_model import LogisticRegression as Reference
 
 from daskml_core.linear_model import LogisticRegression
+
+SHORT_S = 3.0
+"""Fits that take less, anybody's, are the median of five: the first in a process pays for fresh memory."""
 
 
 def objective(model, X, y) -> float:
@@ -27,7 +32,11 @@ def main() -> None:
     rows, results = [], {}
 
     def add(name, fit, note=""):
-        model, wall, cpu = timed(fit)
+        runs = [timed(fit)]
+        while runs[0][1] < SHORT_S and len(runs) < 5:
+            runs.append(timed(fit))
+        model = runs[0][0]
+        wall, cpu = (statistics.median(run[i] for run in runs) for i in (1, 2))
         results[name] = (wall, objective(model, X, y), getattr(model, "n_sweeps_", np.nan))
         rows.append([name, wall, cpu, results[name][1], results[name][2], note])
         return model
