@@ -45,7 +45,7 @@ print(json.dumps(told))
 def cube() -> str:
     """Path of the cube; written once."""
     path = SCRATCH / "cube.zarr"
-    if not (path / "done").exists():
+    if not (SCRATCH / "cube.done").exists():
         shutil.rmtree(path, ignore_errors=True)
         rng = np.random.default_rng(0)
         lat, lon = np.linspace(-89.8, 89.8, LAT), np.arange(LON) * 0.36
@@ -74,7 +74,7 @@ def cube() -> str:
             for lo in range(0, TIME, STEP):
                 step = warm * scale + rng.integers(-8, 8, size=(STEP, LAT, LON)) * np.float32(scale / 4)
                 array[lo : lo + STEP] = np.where(land, np.nan, step).astype("f4")
-        (path / "done").touch()
+        (SCRATCH / "cube.done").touch()
     return str(path)
 
 

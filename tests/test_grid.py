@@ -116,6 +116,18 @@ def test_predictions_are_lazy_keep_coordinates_and_have_nan_where_a_value_is_mis
     np.testing.assert_allclose(probability.values.reshape(-1, 2)[complete], model.predict_proba(rows), rtol=1e-6)
 
 
+def test_the_grid_mapping_that_variables_name_is_named_by_what_comes_out():
+    ds = dataset(values())
+    model = KMeans(3, random_state=0).fit(ds)
+    assert "grid_mapping" not in model.predict(ds).attrs
+    for name in ("t", "v"):
+        ds[name].attrs["grid_mapping"] = "crs"
+    assert model.predict(ds).attrs["grid_mapping"] == "crs"
+    ds.u.encoding["grid_mapping"] = "another"
+    assert "grid_mapping" not in model.predict(ds).attrs
+    assert model.predict(ds.to_dataarray("band").assign_attrs(grid_mapping="crs")).attrs["grid_mapping"] == "crs"
+
+
 def test_a_grid_of_integers_has_integer_labels_and_costs_no_sweep_for_masks():
     x = (values(land=False) * 10).astype("i2")
     ds = dataset(x)

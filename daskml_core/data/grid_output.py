@@ -95,9 +95,16 @@ def map_grid(X: Any, row_map: RowMap, *, feature_dim: str | None, columns: Colum
         elif labels is not None:
             kept[other] = labels
     answer = xr.DataArray(values, dims=dims, coords=kept, name=name)
-    if "grid_mapping" in X.attrs or "grid_mapping" in X.encoding:
-        answer.attrs["grid_mapping"] = X.attrs.get("grid_mapping", X.encoding.get("grid_mapping"))
+    if (mapping := _grid_mapping(X)) is not None:
+        answer.attrs["grid_mapping"] = mapping
     return answer.transpose(*X.dims) if not hasattr(X, "data_vars") and set(dims) == set(X.dims) else answer
+
+
+def _grid_mapping(X: Any) -> Any:
+    """The grid mapping that X names, or all variables of a Dataset that name one."""
+    arrays = [X, *X.data_vars.values()] if hasattr(X, "data_vars") else [X]
+    named = {a.attrs.get("grid_mapping", a.encoding.get("grid_mapping")) for a in arrays} - {None}
+    return named.pop() if len(named) == 1 else None
 
 
 def _features_last(X: Any, grid: Grid, feature_dim: str | None) -> tuple[Any, Any]:
