@@ -20,6 +20,7 @@ import numpy as np
 from daskml_core.data.blocks import BlockedArray, Derived, RowBlocks
 from daskml_core.data.from_dask import from_dask
 from daskml_core.data.from_xarray import feature_labels, find_feature_dim, stack_features
+from daskml_core.data.read import compute_dtype
 from daskml_core.kernels.complete import Complete, keep
 
 LATITUDES = ("lat", "latitude", "nav_lat")
@@ -230,8 +231,7 @@ def load_grid(X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> Ro
     weight = None if sample_weight is None else flatten_column(sample_weight, grid, "sample_weight")
     if weight is not None and weight.dtype.kind not in "fiub":
         raise ValueError(f"sample_weight has dtype {weight.dtype}; weights are real numbers. Convert them first.")
-    dtype = np.dtype(np.float32) if matrix.dtype in (np.float16, np.float32) else np.dtype(np.float64)
-    return RowBlocks(matrix, target, weight, lengths, dtype, names)
+    return RowBlocks(matrix, target, weight, lengths, compute_dtype(matrix.dtype), names)
 
 
 def keep_complete(blocks: RowBlocks, find_complete: Callable[[RowBlocks], list[Complete]]) -> RowBlocks:

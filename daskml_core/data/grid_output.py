@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from daskml_core.data.grid import Grid, flatten_features
+from daskml_core.data.from_xarray import find_feature_dim
+from daskml_core.data.grid import Grid, chunked, flatten_features, on_grid
 from daskml_core.data.read import compute_dtype, refuse_not_finite
 from daskml_core.kernels.complete import rows_kept, rows_with_nan
 from daskml_core.sweep import Array, Block, RowMap
@@ -81,8 +82,6 @@ def map_grid(X: Any, row_map: RowMap, *, feature_dim: str | None, columns: Colum
         dtype=result,
         chunks=chunks,
         drop_axis=[last] if row_map.n_columns is None else None,
-        name=None,
-        token=None,
         meta=np.empty((0,) * len(chunks), dtype=result),
     )
     dims = [*grid.dims]
@@ -110,9 +109,6 @@ def _grid_mapping(X: Any) -> Any:
 def _features_last(X: Any, grid: Grid, feature_dim: str | None) -> tuple[Any, Any]:
     """A Dask array (samples..., features), all features in one chunk, and the coordinate of the features."""
     import dask.array as da
-
-    from daskml_core.data.from_xarray import find_feature_dim
-    from daskml_core.data.grid import chunked, on_grid
 
     if hasattr(X, "data_vars"):
         chunks = dict(zip(grid.dims, grid.chunks, strict=True))

@@ -191,7 +191,6 @@ def load(
         if find_complete is None:
             raise ValueError("X is a grid of several sample dimensions, which this function does not take.")
         blocks = grid.load_grid(X, y, sample_weight, feature_dim)
-        compute_dtype(blocks.dtype)
         return grid.keep_complete(blocks, find_complete)
     matrix, names = as_blocked(X, feature_dim=feature_dim)
     counted_bytes = _bytes_to_count(matrix)
