@@ -4,6 +4,7 @@ from daskml_core.data.blocks import BlockedArray, RowBlocks, cut
 from daskml_core.data.load import as_blocked, as_column, is_lazy, load, refuse_masked, refuse_no_numbers
 from daskml_core.data.open import open, open_zarr
 from daskml_core.data.read import read_block
+from daskml_core.data.sampling import sample_labelled
 from daskml_core.data.verification import Manifest, StoreReport, manifest, verify
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "read_block",
     "refuse_masked",
     "refuse_no_numbers",
+    "sample_labelled",
     "verify",
 ]

@@ -49,6 +49,8 @@ def chunked(array: Any) -> Any:
     """The DataArray with Dask chunks: those of its file where it was opened without, otherwise automatic ones."""
     if array.chunks is not None:
         return array
+    if array.dtype.kind in "OT":  # text, whose size Dask cannot tell
+        return array.chunk()
     preferred = array.encoding.get("preferred_chunks")
     return array.chunk({dim: preferred[dim] for dim in array.dims} if preferred else "auto")
 
@@ -164,16 +166,21 @@ def flatten_column(value: Any, grid: Grid, what: str) -> BlockedArray:
                 f"{grid.sizes}; got {type(value).__name__} of shape {getattr(value, 'shape', None)}."
             )
         value = xr.DataArray(value, dims=grid.dims)
-    strange = [str(dim) for dim in value.dims if dim not in grid.dims]
-    if strange:
-        raise ValueError(f"{what} has dimensions {strange} that X lacks. X has its samples on {grid.dims}.")
-    value = _aligned(value, grid, what)
+    value = aligned(value, grid, what)
     chunks = dict(zip(grid.dims, grid.chunks, strict=True))
     return from_dask(on_grid(value, grid.dims, chunks).data, feature_axis=None)
 
 
-def _aligned(value: Any, grid: Grid, what: str) -> Any:
-    """The DataArray with its labels in the grid's order."""
+def aligned(value: Any, grid: Grid, what: str) -> Any:
+    """The DataArray with its labels in the grid's order.
+
+    Raises
+    ------
+    ValueError : other dimensions, sizes or coordinate labels than the grid's.
+    """
+    strange = [str(dim) for dim in value.dims if dim not in grid.dims]
+    if strange:
+        raise ValueError(f"{what} has dimensions {strange} that X lacks. X has its samples on {grid.dims}.")
     for dim in value.dims:
         size = dict(zip(grid.dims, grid.sizes, strict=True))[dim]
         labels, own = grid.template.indexes.get(dim), value.indexes.get(dim)
