@@ -170,7 +170,7 @@ def test_what_cannot_be_sampled_is_refused():
         sample_labelled(ds, labels * np.nan, n_per_class=3)
     with pytest.raises(ValueError, match="lack one of the features"):
         sample_labelled(ds.assign(t=ds.t * np.nan), labels, n_per_class=3)
-    with pytest.raises(ValueError, match="'depth'.* that X lacks"):
+    with pytest.raises(ValueError, match=r"'depth'.* that X lacks"):
         sample_labelled(ds, labels.expand_dims(depth=2), n_per_class=3)
     with pytest.raises(ValueError, match="different coordinates along 'lat'"):
         sample_labelled(ds, labels.assign_coords(lat=ds.lat + 1), n_per_class=3)

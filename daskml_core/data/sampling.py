@@ -63,7 +63,7 @@ def sample_labelled(
     >>> import numpy as np, xarray as xr
     >>> from daskml_core.data import sample_labelled
     >>> rng = np.random.default_rng(0)
-    >>> image = xr.DataArray(rng.normal(size=(3, 50, 60)), dims=("band", "y", "x"), coords={"x": np.arange(60.0)}).chunk(x=20)
+    >>> image = xr.DataArray(rng.normal(size=(3, 50, 60)), dims=("band", "y", "x")).chunk(x=20)
     >>> crops = xr.DataArray(np.where(rng.random((50, 60)) < 0.01, 1, 0), dims=("y", "x"))
     >>> train = sample_labelled(image, crops, n_per_class={0: 20, 1: 10}, random_state=0)
     >>> train.dims, int((train.label == 1).sum())
@@ -154,7 +154,7 @@ class _Chosen:
         taken = dict.fromkeys(names, 0)  # of each queue
         complete = dict.fromkeys(names, 0)
         while True:
-            short = {k: self._number(k) - complete[k] for k in names if taken[k] < heads[k].count}
+            short = {k: self._number(k) - complete[k] for k in names if taken[k] < heads[k].total}
             short = {k: n for k, n in short.items() if n > 0}
             if not short:
                 break

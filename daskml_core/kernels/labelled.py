@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,7 +24,7 @@ TILE = 1 << 20
 class Drawn(NamedTuple):
     """Cells of one class: how many there are, and the first of them in order of their places."""
 
-    count: int
+    total: int
     place: Array
     """(n,) uint64, sorted."""
     cell: Array
@@ -49,7 +50,7 @@ class LabelledParams(NamedTuple):
 
 
 def places(cells: Array, seed: int) -> Array:
-    """Places (n,) uint64 in the queue of cells (n,): a permutation of all numbers of 64 bits, by splitmix64 (Steele 2014)."""
+    """Places (n,) uint64 in the queue of cells (n,): a permutation of the numbers of 64 bits, splitmix64 (Steele 2014)."""
     with np.errstate(over="ignore"):
         z = cells.astype(np.uint64) + np.uint64(seed)
         z = z * np.uint64(0x9E3779B97F4A7C15)
@@ -132,7 +133,8 @@ def draw_labelled(block: Block, params: LabelledParams) -> dict[Any, Drawn]:
     return heads
 
 
-class MergeHeads(NamedTuple):
+@dataclass(frozen=True)
+class MergeHeads:
     """Merges the heads of two parts of the data."""
 
     wanted: int | Mapping[Any, int]
@@ -146,7 +148,7 @@ class MergeHeads(NamedTuple):
                 continue
             n = self.wanted if isinstance(self.wanted, int) else self.wanted.get(label, 0)
             head = _first(np.concatenate([own.place, other.place]), np.concatenate([own.cell, other.cell]), n)
-            merged[label] = Drawn(own.count + other.count, *head)
+            merged[label] = Drawn(own.total + other.total, *head)
         if len(merged) > MOST_CLASSES:
             raise ValueError(f"labels holds {len(merged):,} values and more; at most {MOST_CLASSES:,} are classes.")
         return merged
