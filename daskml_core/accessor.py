@@ -7,6 +7,8 @@ from typing import Any
 
 import xarray as xr
 
+__all__ = ["MLAccessor"]
+
 
 @xr.register_dataset_accessor("ml")
 @xr.register_dataarray_accessor("ml")

@@ -40,6 +40,8 @@ from daskml_core.solvers.sgd import block_order
 from daskml_core.sweep import Array, Fold, Sweep
 from daskml_core.validate import non_negative, positive, positive_integer, random_seed, unit_interval
 
+__all__ = ["minimize"]
+
 _OPTIONS: dict[str, set[str]] = {
     "gradient_descent": {"learning_rate", "momentum", "momentum_coefficient"},
     "lbfgs": {"memory"},

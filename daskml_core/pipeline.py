@@ -14,6 +14,8 @@ from daskml_core.model_selection._batch import NotBatchable
 from daskml_core.model_selection._folds import Folds, n_rows_of
 from daskml_core.model_selection._run import BatchRun, Request
 
+__all__ = ["Pipeline", "make_pipeline"]
+
 
 class Pipeline(Portable, reference.Pipeline):
     """scikit-learn's pipeline; a `StandardScaler` in front of a linear model is folded into it when it is fitted.
