@@ -15,6 +15,11 @@ __all__ = ["MLAccessor"]
 class MLAccessor:
     """Models on a DataArray or a Dataset.
 
+    Parameters
+    ----------
+    data : DataArray or Dataset
+        xarray passes it: write ``ds.ml``.
+
     Examples
     --------
     >>> import numpy as np, xarray as xr

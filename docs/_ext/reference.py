@@ -6,10 +6,11 @@ import importlib
 import inspect
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
-from sphinx.config import Config
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+    from sphinx.config import Config
 
 MODULES = [
     "daskml_core",
@@ -27,6 +28,8 @@ MODULES = [
     "daskml_core.data",
     "daskml_core.engine",
 ]
+# What these offer is imported from elsewhere: `load` and `save` from the package itself.
+ELSEWHERE = {"daskml_core.model_file"}
 
 
 def public_names(module: ModuleType) -> list[str]:
@@ -67,7 +70,17 @@ def skip(app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: An
     return None
 
 
+def name_attributes(app: Sphinx, doctree: Any) -> None:
+    """Sphinx heads the compact list of attributes "Variables"."""
+    from docutils import nodes
+
+    for field in doctree.findall(nodes.field_name):
+        if field.astext() == "Variables":
+            field.children = [nodes.Text("Attributes")]
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", write)
     app.connect("autodoc-skip-member", skip)
+    app.connect("doctree-read", name_attributes)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
