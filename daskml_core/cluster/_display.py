@@ -18,6 +18,15 @@ class KMeansSearchDisplay:
     Attributes
     ----------
     figure_, axes_ : of matplotlib, after `plot`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskml_core.cluster import KMeansSearch
+    >>> X = np.random.default_rng(0).normal(size=(200, 2))
+    >>> display = KMeansSearch(range(2, 5), random_state=0).fit(X).plot()
+    >>> [ax.get_title() or ax.get_ylabel() for ax in display.axes_]
+    ['inertia', 'simplified silhouette', 'gap statistic']
     """
 
     def __init__(self, results: Any, best: int) -> None:
