@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types bench chaos soak clean
+.PHONY: demo test lint types bench chaos soak hosts slurm mpi clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."'
@@ -43,6 +43,9 @@ chaos: $(VENV)/.installed-test
 
 soak: $(VENV)/.installed-test
 	$(BIN)/python -m tests.chaos.table --times 10
+
+hosts: $(VENV)/.installed-test # needs root
+	$(BIN)/python -m tests.hosts.run
 
 clean:
 	rm -rf $(VENV) data scratch .pytest_cache .mypy_cache .ruff_cache
