@@ -459,6 +459,10 @@ def test_an_elbow_is_drawn_from_a_search():
     display = KMeansSearchDisplay.from_estimator(search)
     assert display.ax_ is display.axes_[0]
     np.testing.assert_array_equal(display.ax_.lines[0].get_ydata(), search.inertias_)
+    ax = display.axes_[1]
+    assert KMeansSearchDisplay.from_estimator(search, ax=ax).axes_.tolist() == [ax]  # the elbow alone
+    with pytest.raises(ValueError, match="not both"):
+        display.plot([ax], ax=ax)
 
 
 def image(masked=True):
@@ -566,12 +570,9 @@ def test_a_display_of_reduced_arrays_draws_on_the_callers_axes(name, tmp_path):
 
     display = REDUCED[name]()
     assert not plt.get_fignums()  # nothing is drawn before it is asked for
-    if name == "KMeansSearchDisplay":
-        assert display.plot() is display
-    else:
-        figure, ax = plt.subplots()
-        assert display.plot(ax=ax) is display
-        assert (display.ax_, display.figure_) == (ax, figure)
+    figure, ax = plt.subplots()
+    assert display.plot(ax=ax) is display
+    assert (display.ax_, display.figure_) == (ax, figure)
     display.figure_.savefig(tmp_path / "picture.png", dpi=20)
     assert isinstance(display, getattr(inspection, name))
 

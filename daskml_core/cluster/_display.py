@@ -38,18 +38,22 @@ class KMeansSearchDisplay:
         self.best = best
 
     @classmethod
-    def from_estimator(cls, search: Any, *, axes: Any = None, plot: bool = True) -> Self:
-        """The display of a fitted `KMeansSearch`; nothing is read."""
+    def from_estimator(cls, search: Any, *, ax: Any = None, plot: bool = True) -> Self:
+        """The display of a fitted `KMeansSearch`; nothing is read. ``ax`` as in `plot`."""
         check_is_fitted(search, "inertias_")
         display = cls(search.results_, search.best_n_clusters_)
-        return display.plot(axes) if plot else display
+        return display.plot(ax=ax) if plot else display
 
-    def plot(self, axes: Any = None) -> Self:
-        """Draw into ``axes`` (as many as there are curves), or into a new figure. Returns self."""
+    def plot(self, axes: Any = None, *, ax: Any = None) -> Self:
+        """Draw into ``axes`` (one a curve), or into a new figure; with ``ax`` the elbow alone. Returns self."""
         found = self.results
         curves = [("inertia", found.inertia, None), ("simplified silhouette", found.silhouette, None)]
         if np.isfinite(found.gap).any():
             curves.append(("gap statistic", found.gap, found.gap_error))
+        if ax is not None:
+            if axes is not None:
+                raise ValueError("Pass ax for the elbow alone, or axes for all curves, not both.")
+            curves, axes = curves[:1], ax
         if axes is None:
             plt = pyplot(type(self).__name__)
             _, axes = plt.subplots(1, len(curves), figsize=(4 * len(curves), 3), layout="constrained")

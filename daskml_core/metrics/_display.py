@@ -519,7 +519,16 @@ class ResidualsDisplay:
             ax.set_title(title)
         if self.mean is not None:
             ax.legend(loc="upper left", fontsize="small", framealpha=0.9)
-        self.colorbar_ = ax.figure.colorbar(self.image_, ax=ax, label="rows in a bin") if colorbar else None
+        self.colorbar_ = None
+        if colorbar:
+            self.colorbar_ = ax.figure.colorbar(self.image_, ax=ax, label="rows in a bin")
+            if norm is not None:
+                from matplotlib.ticker import LogLocator, NullFormatter
+
+                self.colorbar_.ax.set_ylim(low, high)
+                self.colorbar_.ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 100 * low else (1,)))
+                self.colorbar_.ax.yaxis.set_major_formatter("{x:,g}")
+                self.colorbar_.ax.yaxis.set_minor_formatter(NullFormatter())
         self.ax_, self.figure_ = ax, ax.figure
         return self
 
