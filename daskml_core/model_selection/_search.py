@@ -17,6 +17,7 @@ from daskml_core.engine import CheckpointPath, resumable
 from daskml_core.model_file import Portable
 from daskml_core.model_selection._run import Evaluation, Request, SearchPlan, call_scorer, default_scorer, plan, run
 from daskml_core.model_selection._scoring import scorers_of
+from daskml_core.search_html import ShownSearch
 from daskml_core.sweep import Array
 from daskml_core.validate import flag
 
@@ -77,7 +78,7 @@ def _add_scores(formatted: dict[str, Any], name: str, table: Array) -> None:
     formatted[f"mean_{name}"], formatted[f"std_{name}"] = table.mean(axis=1), table.std(axis=1)
 
 
-class _Search(Portable):
+class _Search(ShownSearch, Portable):
     """``fit``, ``plan`` and ``score`` of the searches; the rest is scikit-learn's."""
 
     estimator: Any
