@@ -154,7 +154,8 @@ def precision_recall_curve(
 ) -> tuple[Array, Array, Array]:
     """Precision, recall and thresholds, exact up to ``max_distinct`` distinct scores.
 
-    scikit-learn's, for lazy input: one sweep over the truth, one over truth and scores. Beyond ``max_distinct`` as `roc_curve`.
+    scikit-learn's, for lazy input: one sweep over the truth, one over truth and scores.
+    Beyond ``max_distinct`` as `roc_curve`.
 
     Parameters
     ----------
