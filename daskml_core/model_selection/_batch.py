@@ -263,7 +263,10 @@ class LinearBatch:
             matrices += min(settings, self._most_anchors(size)) * splits
             if self.scaler is not None or self._by_class:  # coordinates of each split's own
                 matrices += 2 * len(jobs)
-        return 8 * matrices * size * size + 8 * len(jobs) * 26 * size
+        # The sample is held as long as models ask it for gradients; with class weights a column of it is a model's own.
+        sample = min(sample_budget(), self.data.blocks.n_rows * (self.data.blocks.n_features + 1) * 8)
+        held = sample if size <= EXACT_LIMIT and any(self._sampled(job) for job in jobs) else 0
+        return held + 8 * matrices * size * size + 8 * len(jobs) * 26 * size
 
     def train(self, engine: Engine, jobs: Sequence[Job]) -> None:
         """Train jobs over the engine's data; their ``theta`` and ``state`` are set."""
@@ -399,6 +402,9 @@ class LinearBatch:
         drive([chain(ordered[lo : lo + length]) for lo in range(0, len(ordered), length)], engine)
         self._join_chains(ordered, starts)
         leaders = [job for job in ordered if job.setting not in self._leader]
+        if all(job.objective is not None and job.objective.size > EXACT_LIMIT for job in ordered):
+            self._sample = None  # the metrics are all that is wanted of it
+            self._blocks.clear()
         self._look(engine, leaders, self._choose_anchors(leaders, sample))
         return [(job, self._go_on(job)) for job in jobs if job.setting not in self._leader]
 
