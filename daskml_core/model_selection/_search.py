@@ -254,10 +254,11 @@ class GridSearchCV(_Search, reference.GridSearchCV):
 
     Notes
     -----
-    A model in the batch is the model that its training rows alone would give: to 1e-10 of its largest coefficient in float64,
-    where rounding differs because its products are columns of one matrix product; to about 1e-7 in float32, the precision in
-    which kernels see coefficients. With the default solver, more rows than its sample and more than 300 parameters it is that
-    model to the solver's tolerance. Penalties that the tolerance cannot tell apart share their first sweeps.
+    A model in the batch is the model that its training rows alone would give: to 1e-10 of its largest coefficient in
+    float64, where rounding differs because its products are columns of one matrix product; to about 1e-7 in float32, the
+    precision in which kernels see coefficients. With the default solver, more rows than its sample and more than 300
+    parameters it is that model to the solver's tolerance. Penalties that the tolerance cannot tell apart share their first
+    sweeps.
 
     Examples
     --------
