@@ -165,4 +165,5 @@ class SweepEstimator(Portable, BaseEstimator):
             kernels=tuple(dict.fromkeys(kernel.task_name(params) for kernel, params in kernels)),
             sweeps=sweeps,
             notes=tuple(notes),
+            peak_parts=engine.peak_parts,
         )

@@ -196,10 +196,13 @@ class Engine:
     @property
     def projected_peak_bytes(self) -> int:
         """Peak memory of each process, as the plan sees it."""
-        need = self.footprint
-        threads = max(1, need.threads_that_fit(self.executor.n_threads))
-        resident = -(-self.resident_bytes // self.executor.processes)
-        return need.base + need.shared + threads * need.per_thread + resident
+        return sum(size for _, size in self.peak_parts)
+
+    @property
+    def peak_parts(self) -> tuple[tuple[str, int], ...]:
+        """What that peak is made of, by name."""
+        threads = max(1, self.footprint.threads_that_fit(self.executor.n_threads))
+        return self.footprint.peak_parts(threads, -(-self.resident_bytes // self.executor.processes))
 
     # -- the verbs -----------------------------------------------------------------------------------------------
 
