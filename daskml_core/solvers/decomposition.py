@@ -1,9 +1,9 @@
 """The quadratic problem of a support vector machine over rows that lie in memory, by working sets.
 
-Up to `WHOLE` variables the kernel matrix is formed and SMO runs on it to the end. Beyond, a working set of the most
-violating variables is solved so, the gradient of all others follows from its rows of the kernel matrix (one product),
-and so on until no pair violates. A step then costs two passes over a working set that lies in the first caches, not over
-all variables. Rows of the kernel matrix are kept in a cache, the least recently used make room.
+Up to `WHOLE` variables, where the memory holds it, the kernel matrix is formed and SMO runs on it to the end. Beyond, a
+working set of the most violating variables is solved so, the gradient of all others follows from its rows of the kernel
+matrix (one product), and so on until no pair violates. A step then costs two passes over a working set that lies in the
+first caches, not over all variables. Rows of the kernel matrix are kept in a cache, the least recently used make room.
 
 As the violation falls, fewer variables can still move: the others are left out of the rounds, and brought up to date when
 a stage ends (shrinking, in stages). Where more can move than the memory holds kernel rows of, a stage takes those that
@@ -24,15 +24,18 @@ from typing import Any
 import numpy as np
 
 from daskml_core.kernels.kernel_functions import KernelFunction, Prepared, fill, left_side, prepare, products
-from daskml_core.kernels.smo import NEVER, Lazy, add_rows, padded, smo
+from daskml_core.kernels.smo import LANES, NEVER, Lazy, add_rows, padded, smo
 from daskml_core.sweep import Array
 
-WHOLE = 2048
-"""Variables up to which SMO runs on the complete kernel matrix."""
+WHOLE = 4096
+"""Variables up to which SMO runs on the complete kernel matrix, where it fits into the memory for kernel values."""
 
 WORKING, LARGEST_WORKING = 1024, 8192
 """Variables of a working set, half of them new in each round; twice the free variables of the last round, where those are
-more: fewer than are free, and rounds undo each other. Its matrix has as much memory as the cache."""
+more: fewer than are free, and rounds undo each other. Its matrix takes half of the memory at most."""
+
+LEAST_MEMORY = 2 * WORKING**2
+"""Kernel values of float64 that a problem must have room for: a working set's matrix, and as much for rows."""
 
 LOCAL = 0.1
 """Part of the violation that a working set is solved to."""
@@ -174,8 +177,13 @@ class Problem:
         change = np.bincount(self.row, weights=self.beta - beta, minlength=len(self.X))
         self.F = F - self._products(change, np.float64)
 
+    def _fits(self) -> bool:
+        """Whether SMO may have the complete kernel matrix."""
+        m = len(self.row)
+        return m <= WORKING or (m <= WHOLE and m * padded(m) <= len(self.memory.view(self.dtype)))
+
     def _solve(self, tol: float, max_steps: int) -> None:
-        if len(self.row) <= WHOLE:
+        if self._fits():
             self._solve_whole(tol, max_steps)
             return
         stop = self.steps + max_steps
@@ -223,7 +231,7 @@ class Problem:
         row = np.searchsorted(rows, self.row[core])
         c, lo, hi, beta = (part[core] for part in (self.c, self.lo, self.hi, self.beta))
         inner = Problem(self.kernel, self.X[rows], row, c, lo, hi, beta, self.memory, self.F[core], single=self.single)
-        if len(core) <= WHOLE:
+        if inner._fits():
             inner._solve_whole(tol, max_steps)
         else:
             inner._solve_by_working_sets(tol, max_steps)
@@ -324,21 +332,33 @@ class RowCache:
 
     def __init__(self, kernel: KernelFunction, X: Array, memory: Array, dtype: Any = np.float64) -> None:
         n = len(X)
-        memory = memory.view(dtype)
-        capacity = min(n, len(memory) // n)
-        self.keeps = capacity >= min(n, WORKING)
-        # As much again for a working set's own matrix.
-        self.largest = min(LARGEST_WORKING, max(WORKING, math.isqrt(len(memory))))
+        # Memory that was touched before: the first touch of a page costs as much as the kernel values in it.
+        self.memory = memory.view(dtype)
+        half = math.isqrt(len(self.memory) // 2) // LANES * LANES  # as many columns as rows, which are padded
+        self.largest = min(LARGEST_WORKING, max(WORKING, half))
         self.kernel, self.X = kernel, X
         self.left = left_side(kernel, X, dtype)
         self.right = prepare(kernel, X, dtype).rows
-        # Memory that was touched before: the first touch of a page costs as much as the kernel values in it.
-        self.table = memory[: capacity * n].reshape(capacity, n)
         self.room = np.empty(0, dtype=dtype)
         self.slot = np.full(n, -1)
-        self.owner = np.full(capacity, -1)
-        self.used = np.full(capacity, -1)
         self.clock = 0
+        capacity = min(n, len(self.memory) // n)
+        self.owner, self.used = np.full(capacity, -1), np.full(capacity, -1)
+        self._take_room(WORKING * padded(WORKING))
+
+    def _take_room(self, size: int) -> None:
+        """Room for a working set's matrix, at the end of the memory; rows of the cache that stood there are forgotten."""
+        if len(self.room) >= size:
+            return
+        n, most = len(self.X), len(self.memory)
+        inside = size <= most // 2
+        self.room = self.memory[most - size :] if inside else np.empty(size, self.memory.dtype)
+        capacity = min(len(self.owner), (most - size) // n) if inside else len(self.owner)
+        gone = self.owner[capacity:]
+        self.slot[gone[gone >= 0]] = -1
+        self.owner, self.used = self.owner[:capacity], self.used[:capacity]
+        self.table = self.memory[: capacity * n].reshape(capacity, n)
+        self.keeps = capacity >= min(n, WORKING)
 
     def _columns(self, rows: Array) -> Array:
         return self.right[rows] if self.kernel.name == "callable" else self.right[:, rows]
@@ -382,8 +402,7 @@ class RowCache:
         """
         q = len(rows)
         width = padded(q)
-        if len(self.room) < q * width:
-            self.room = np.empty(q * width, dtype=self.table.dtype)
+        self._take_room(q * width)
         out = self.room[: q * width].reshape(q, width)
         out[:, q:] = 0
         fill(self.kernel, self.left[rows], self._columns(rows), out[:, :q], symmetric=True)
