@@ -23,6 +23,7 @@ from daskml_core.kernels import svm as svm_kernels
 from daskml_core.kernels.exponential import exp_add, exp_in_place
 from daskml_core.kernels.kernel_functions import (
     KernelFunction,
+    diagonal,
     gram,
     left_side,
     norms,
@@ -33,7 +34,7 @@ from daskml_core.kernels.kernel_functions import (
 )
 from daskml_core.kernels.smo import Lazy, padded, smo
 from daskml_core.kernels.svm import Fold, SweepParams, Task, certify_sweep, coupled, fold_of
-from daskml_core.solvers import decomposition
+from daskml_core.solvers import decomposition, smo_cascade
 from daskml_core.svm import SVC, SVR, OneClassSVM, _base
 from daskml_core.svm._platt import _loss, platt
 from daskml_core.sweep import Block
@@ -47,6 +48,7 @@ def swept(monkeypatch):
     monkeypatch.setattr(_base, "GATHERED_ROWS", 50)
     monkeypatch.setattr(_base, "SAMPLE_ROWS", 200)
     monkeypatch.setattr(_base, "SAMPLE_PER_CLASS", 40)
+    monkeypatch.setattr(smo_cascade, "SMALL", 0)
 
 
 def lazy(X, rows=97):
@@ -625,26 +627,33 @@ def test_the_compiled_exponential_is_right_to_the_last_place(dtype, ulp):
     np.testing.assert_allclose(total, 1 + out.astype(np.float64) @ coef, rtol=1e-3 if dtype == np.float32 else 1e-12)
 
 
-def test_rows_on_demand_are_the_rows_of_the_matrix():
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize(("dtype", "digits"), [(np.float32, 1e-4), (np.float64, 1e-12)])
+def test_rows_on_demand_are_the_rows_of_the_matrix(name, dtype, digits):
     X, y = noisy(300)
     sign = np.where(y, 1.0, -1.0)
-    kernel = KernelFunction("rbf", 0.4)
-    right = prepare(kernel, X, np.float32).rows
-    wide = np.zeros((len(right), padded(300)), dtype=np.float32)
-    wide[:, :300] = right
-    results = []
-    for lazy in (None, Lazy(left_side(kernel, X, np.float32), wide, np.ones(300, dtype=bool))):
-        K = np.full((300, padded(300)), np.nan, dtype=np.float32)  # what nobody asked for is never read
-        if lazy is None:
+    kernel = KernelFunction(name, 0.4, 0.1, 4)
+    wide = np.zeros((4 + 2 * (name == "rbf"), padded(300)), dtype=dtype)
+    wide[:, :300] = prepare(kernel, X, dtype).rows
+    lazy = Lazy(
+        left_side(kernel, X, dtype), wide, np.ones(300, dtype=bool), diagonal(kernel, X), decomposition.LAZY[name],
+        (kernel.gamma, kernel.coef0, kernel.degree),
+    )  # fmt: skip
+    exact = gram(kernel, X, X)
+    objectives = []
+    for rows in (None, lazy):
+        K = np.full((300, padded(300)), np.nan, dtype=dtype)  # what nobody asked for is never read
+        if rows is None:
             K[:] = 0
-            K[:, :300] = gram(kernel, X, X)
+            K[:, :300] = exact
         F, beta = sign.copy(), np.zeros(300)
-        smo(K, F, beta, np.minimum(sign, 0), np.maximum(sign, 0), 1e-4, 10**6, lazy)
-        results.append(sign @ beta - beta @ gram(kernel, X, X) @ beta / 2)
-    assert results[0] == pytest.approx(results[1], rel=1e-6)
+        smo(K, F, beta, 0.1 * np.minimum(sign, 0), 0.1 * np.maximum(sign, 0), 1e-3, 10**6, rows)
+        objectives.append(sign @ beta - beta @ exact @ beta / 2)
+    assert objectives[0] == pytest.approx(objectives[1], rel=1e-4)
     computed = np.flatnonzero(~lazy.missing)
     assert 0 < len(computed) < 300
-    np.testing.assert_allclose(K[computed, :300], gram(kernel, X[computed], X), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(K[computed, :300], exact[computed], rtol=digits, atol=digits)
+    np.testing.assert_allclose(lazy.diagonal, exact.diagonal(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("C", [1.0, 1e3])

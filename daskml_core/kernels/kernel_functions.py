@@ -158,6 +158,14 @@ def _power(K: Array, degree: int) -> Array:
     return np.ones_like(K) if result is None else result
 
 
+def diagonal(kernel: KernelFunction, X: Array) -> Array:
+    """Kernel values (rows,) of each row with itself, float64; not for a callable."""
+    if kernel.name == "rbf":
+        return np.ones(len(X))
+    x = np.asarray(X, dtype=np.float64)
+    return _finished(kernel, np.einsum("ij,ij->i", x, x))
+
+
 def gram(kernel: KernelFunction, X: Array, S: Array) -> Array:
     """Kernel values (rows of X, rows of S), float64."""
     if kernel.name == "callable":

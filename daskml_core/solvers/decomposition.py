@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from daskml_core.kernels.kernel_functions import KernelFunction, Prepared, fill, left_side, prepare, products
-from daskml_core.kernels.smo import LANES, NEVER, Lazy, add_rows, padded, smo
+from daskml_core.kernels.kernel_functions import KernelFunction, Prepared, diagonal, fill, left_side, prepare, products
+from daskml_core.kernels.smo import LANES, LINEAR, NEVER, POLY, RBF, SIGMOID, Lazy, add_rows, padded, smo
 from daskml_core.sweep import Array
 
 WHOLE = 4096
@@ -49,6 +49,8 @@ CORE, SLOW = 0.7, 0.9
 
 CORE_ROWS = 2048
 """Rows of a core's kernel matrix that must fit into memory at least."""
+
+LAZY = {"rbf": RBF, "linear": LINEAR, "poly": POLY, "sigmoid": SIGMOID}
 
 LAZY_BYTES = 512 << 10
 """Rows that the second cache holds give a row of the kernel matrix almost as fast one at a time as by tiles."""
@@ -255,15 +257,17 @@ class Problem:
         self.steps += steps
 
     def _form(self, X: Array) -> None:
-        """The complete kernel matrix of variables with these rows; in float32 rows are left until they are needed."""
+        """The complete kernel matrix of variables with these rows, or rows of it when they are needed."""
         m = len(X)
         self.matrix, self.lazy = self._matrix(m), None
         right = prepare(self.kernel, X, self.dtype).rows
         left = left_side(self.kernel, X, self.dtype)
-        if self.single and right.nbytes <= LAZY_BYTES:
+        if self.kernel.name in LAZY and right.nbytes <= LAZY_BYTES:
             wide = np.zeros((len(right), padded(m)), dtype=self.dtype)
             wide[:, :m] = right
-            self.lazy = Lazy(left, wide, np.ones(m, dtype=np.bool_))
+            kernel, missing = self.kernel, np.ones(m, dtype=np.bool_)
+            numbers = (kernel.gamma, kernel.coef0, float(kernel.degree))
+            self.lazy = Lazy(left, wide, missing, diagonal(kernel, X), LAZY[kernel.name], numbers)
         else:
             fill(self.kernel, left, right, self.matrix[:, :m], symmetric=True)
 

@@ -60,6 +60,9 @@ STANDS_FOR = 0.5
 """The sample's C is multiplied by this power of the rows that each of its rows stands for. At 1 its machine is that of all
 rows but for sampling error, which grows with C: it fits the sample's noise; at 0 it is far too smooth."""
 
+SMALL = 1024
+"""Rows of a problem up to which kernel values are float64 at once: float32 saves less than settling its solution costs."""
+
 FIRST_TOL, SECOND_TOL = 0.05, 0.5
 """What the sample, and then its machine's violators, are solved to, at most: these solutions are only guides."""
 
@@ -233,7 +236,7 @@ def as_problem(
         beta = table.T.ravel() if table.shape[1] > 1 else table[row, 0]
     F = np.empty(0) if f is None else v.c - f[v.row]
     X = rows.X[places]
-    single = single and single_is_near(kernel, X)
+    single = single and len(X) > SMALL and single_is_near(kernel, X)
     problem = Problem(kernel, X, row, v.c, v.lo, v.hi, beta, memory, F, exact or not len(F), single)
     return problem, number
 
@@ -302,7 +305,8 @@ def smo_cascade(
         guide = single and not complete and inner > max(tol, GUIDE)
         for k, (problem, _) in enumerate(problems):
             done = problem.steps
-            yield from _solved(problem, inner, max(0, max_steps - int(steps[k])), guide)
+            to_gap = tol if complete and kernel.positive else np.inf
+            yield from _solved(problem, inner, max(0, max_steps - int(steps[k])), guide, alone=P == 1, to_gap=to_gap)
             steps[k] += problem.steps - done
         solutions = tuple(as_solution(problem, names) for problem, names in problems)
         b = np.array([problem.offset() for problem, _ in problems])
@@ -337,8 +341,7 @@ def smo_cascade(
         elif guide and (violation < tol).all():
             inner = tol
         elif (violation < tol).all():
-            # Nothing violates, but the gap asks for more digits: at a large C each costs C.
-            inner *= min(0.1, 0.3 * tol / float(gap.max()))
+            inner = _tighter(inner, tol, float(gap.max()))
         else:
             few = violators <= FEW * len(rows.number)
             inner = tol if few else min(inner, max(tol, 0.1 * float(violation.max())))
@@ -355,19 +358,36 @@ def _boost(n_rows: int, n_sample: int) -> float:
     return float(2.0 ** np.floor(STANDS_FOR * np.log2(n_rows / max(1, n_sample))))
 
 
-def _solved(problem: Problem, tol: float, max_steps: int, guide: bool) -> Asks:
-    """Solve a problem, or take the outcome from where it was solved before."""
+def _solved(problem: Problem, tol: float, max_steps: int, guide: bool, *, alone: bool, to_gap: float) -> Asks:
+    """Solve a problem, or take the outcome from where it was solved before.
+
+    ``to_gap``: go on until its own gap is as small too; ``alone``: nobody else needs the memory.
+    """
 
     def run() -> tuple[Array, Array, int, float, bool, bool]:
-        problem.solve(tol, max_steps, guide=guide)
-        # The next problem has the memory; and what follows is the same whether it was solved here and now, or before.
-        problem.forget()
+        stop, inner = problem.steps + max_steps, tol
+        problem.solve(inner, max_steps, guide=guide)
+        while problem.violation < tol and problem.steps < stop and inner > TIGHTEST * tol:
+            gap = _relative_gap(problem, problem.offset(), problem.dual()) if np.isfinite(to_gap) else 0.0
+            if gap <= to_gap:
+                break
+            inner = _tighter(inner, to_gap, gap)
+            problem.solve(inner, stop - problem.steps, guide=guide)
+        # The next problem has the memory; and what follows is the same whether it was solved here and now, or before, as
+        # it is with a complete matrix: its values are the same whenever they are computed.
+        if not alone or problem.matrix is None:
+            problem.forget()
         return problem.beta, problem.F, problem.steps, problem.violation, bool(problem.exact), bool(problem.single)
 
     start = (problem.row, problem.c, problem.lo, problem.hi, problem.beta, problem.F, problem.steps)
-    how = (bool(problem.exact), bool(problem.single), len(problem.memory), tol, max_steps, bool(guide))
+    how = (bool(problem.exact), bool(problem.single), len(problem.memory), tol, max_steps, bool(guide), to_gap)
     outcome = yield Work("smo", (problem.kernel, problem.X, *start, *how), run)
     problem.beta, problem.F, problem.steps, problem.violation, problem.exact, problem.single = outcome
+
+
+def _tighter(inner: float, tol: float, gap: float) -> float:
+    """What to solve to where nothing violates, but the gap asks for more digits: at a large C each costs C."""
+    return inner * min(0.1, 0.3 * tol / gap)
 
 
 def _sweep(
@@ -418,22 +438,30 @@ def _left_behind(
     return Swept(f, *coefficients(solutions), mass, sweep.radius, not sweep.guide)
 
 
+def _relative_gap(problem: Problem, b: float, dual: float, outside: float = 0.0, boost: float = 1.0) -> float:
+    """Gap between the primal of a problem's machine and ``dual``, as a part of the larger of them.
+
+    ``outside`` is what rows that are not in the problem add to the primal; the problem's bounds are ``boost`` times true.
+    """
+    r = problem.F - b
+    support = float(np.maximum(problem.hi * r, problem.lo * r).sum()) / boost + outside
+    absolute = max(0.0, support - float(r @ problem.beta) + problem.dual() - dual)
+    scale = max(abs(dual), abs(dual + absolute))
+    return absolute / scale if scale > 0 else 0.0
+
+
 def _measure(
     problems: Sequence[tuple[Problem, Array]], b: Array, dual: Array, answer: Certificate | None, boost: float
 ) -> tuple[Array, Array]:
-    """Relative gaps and violations (P,) over all rows; the active ones' bounds are ``boost`` times the true ones."""
+    """Relative gaps and violations (P,) over all rows."""
     gap, violation = np.zeros(len(problems)), np.zeros(len(problems))
     for k, (problem, _) in enumerate(problems):
-        r = problem.F - b[k]
-        top, bottom = problem.extremes()
-        support = float(np.maximum(problem.hi * r, problem.lo * r).sum()) / boost
+        (top, bottom), outside = problem.extremes(), 0.0
         if answer is not None:
             top, bottom = max(top, answer.top[k]), min(bottom, answer.bottom[k])
-            support += float(answer.support[k])
+            outside = float(answer.support[k])
         violation[k] = top - bottom if top > -NEVER and bottom < NEVER else 0.0
-        absolute = max(0.0, support - float(r @ problem.beta) + problem.dual() - dual[k])
-        scale = max(abs(dual[k]), abs(dual[k] + absolute))
-        gap[k] = absolute / scale if scale > 0 else 0.0
+        gap[k] = _relative_gap(problem, b[k], dual[k], outside, boost)
     return gap, violation
 
 
