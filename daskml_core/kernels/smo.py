@@ -136,12 +136,13 @@ def _finish(row: Any, kind: int, gamma: float, coef0: float, degree: int) -> Non
 
 
 @numba.njit(cache=True, nogil=True)
-def _ready(K: Any, i: int, missing: Any, left: Any, right: Any, kind: int, numbers: Any) -> None:
+def _ready(K: Any, i: int, missing: Any, left: Any, right: Any, kind: int, numbers: Any, row: Any) -> None:
     """Row ``i`` of the matrix, if it was not asked for before."""
     if missing[i]:
         missing[i] = False
-        _product(left[i], right, K[i])
-        _finish(K[i], kind, numbers[0], numbers[1], int(numbers[2]))
+        _product(left[i], right, row)
+        _finish(row, kind, numbers[0], numbers[1], int(numbers[2]))
+        K[i] = row
 
 
 @numba.njit(cache=True, nogil=True)
@@ -154,15 +155,16 @@ def _smo(
     for t in range(q):
         _mark(t, beta, lo, hi, up, low)
     best, least, place = np.empty(LANES), np.empty(LANES), np.empty(LANES, dtype=np.int64)
-    _ready(K, 0, missing, left, right, kind, numbers)
+    row = np.empty(K.shape[1], dtype=right.dtype)
+    _ready(K, 0, missing, left, right, kind, numbers, row)
     i, violation = _move(F, K[0], K[0], 0.0, up, low, best, place, least)
     steps = 0
     while violation >= tol and steps < max_steps:
-        _ready(K, i, missing, left, right, kind, numbers)
+        _ready(K, i, missing, left, right, kind, numbers, row)
         j = _second(F, low, diagonal, K[i], F[i], diagonal[i], best, place)
         if j < 0:
             break
-        _ready(K, j, missing, left, right, kind, numbers)
+        _ready(K, j, missing, left, right, kind, numbers, row)
         curvature = max(diagonal[i] + diagonal[j] - 2 * K[i, j], CURVATURE)
         t = min((F[i] - F[j]) / curvature, hi[i] - beta[i], beta[j] - lo[j])
         # Bounds are met to the bit: what is at its bound must not be taken for free.
@@ -184,7 +186,7 @@ class Lazy(NamedTuple):
     """A matrix whose rows are computed when a step first needs them: where few rows ever move, most are not."""
 
     left: Array
-    """(q, d), or (q, d + 2) for rbf, as of `daskml_core.kernels.kernel_functions`"""
+    """(q, d), or (q, d + 2) for rbf, as of `daskml_core.kernels.kernel_functions`; in K's precision, or float64"""
     right: Array
     """(d, padded(q)), or (d + 2, padded(q))"""
     missing: Array

@@ -34,6 +34,9 @@ WORKING, LARGEST_WORKING = 1024, 8192
 """Variables of a working set, half of them new in each round; twice the free variables of the last round, where those are
 more: fewer than are free, and rounds undo each other. Its matrix takes half of the memory at most."""
 
+PATIENCE = 1
+"""Steps a variable that are taken on the complete matrix before most variables, which no longer move, are left out."""
+
 LEAST_MEMORY = 2 * WORKING**2
 """Kernel values of float64 that a problem must have room for: a working set's matrix, and as much for rows."""
 
@@ -180,30 +183,37 @@ class Problem:
         self.F = F - self._products(change, np.float64)
 
     def _fits(self) -> bool:
-        """Whether SMO may have the complete kernel matrix."""
+        """Whether SMO can have the complete kernel matrix."""
         m = len(self.row)
         return m <= WORKING or (m <= WHOLE and m * padded(m) <= len(self.memory.view(self.dtype)))
 
     def _solve(self, tol: float, max_steps: int) -> None:
-        if self._fits():
-            self._solve_whole(tol, max_steps)
-            return
         stop = self.steps + max_steps
+        if self._fits():
+            most = min(max_steps, PATIENCE * len(self.row)) if self.kernel.positive else max_steps
+            before = self.steps
+            self._solve_whole(tol, most)
+            if self.violation < tol or self.steps >= stop or self.steps - before < most:
+                return
         self._measure()
         while self.violation >= tol and self.steps < stop:
             before, steps = self.violation, self.steps
             goal = max(tol, STAGE * before)
             core = self._core()
             if len(core) > CORE * len(self.row):
-                self._solve_by_working_sets(goal, stop - self.steps)
+                self._solve_all(goal, stop - self.steps)
             else:
                 self._solve_core(core, goal, stop - self.steps)
             self._measure()
             if self.violation > SLOW * before:  # what was left out matters after all
-                self._solve_by_working_sets(goal, stop - self.steps)
+                self._solve_all(goal, stop - self.steps)
                 self._measure()
             if self.steps == steps:  # rounding: no pair gains anything
                 break
+
+    def _solve_all(self, tol: float, max_steps: int) -> None:
+        """Move all variables, on the complete matrix or by working sets."""
+        (self._solve_whole if self._fits() else self._solve_by_working_sets)(tol, max_steps)
 
     def _measure(self) -> None:
         top, bottom = self.extremes()
@@ -233,10 +243,7 @@ class Problem:
         row = np.searchsorted(rows, self.row[core])
         c, lo, hi, beta = (part[core] for part in (self.c, self.lo, self.hi, self.beta))
         inner = Problem(self.kernel, self.X[rows], row, c, lo, hi, beta, self.memory, self.F[core], single=self.single)
-        if inner._fits():
-            inner._solve_whole(tol, max_steps)
-        else:
-            inner._solve_by_working_sets(tol, max_steps)
+        inner._solve_all(tol, max_steps)
         change = np.bincount(row, weights=inner.beta - self.beta[core], minlength=len(rows))
         whole = np.zeros(len(self.X))
         whole[rows] = change
@@ -260,10 +267,11 @@ class Problem:
         """The complete kernel matrix of variables with these rows, or rows of it when they are needed."""
         m = len(X)
         self.matrix, self.lazy = self._matrix(m), None
-        right = prepare(self.kernel, X, self.dtype).rows
-        left = left_side(self.kernel, X, self.dtype)
+        precision = self.dtype if self.kernel.name == "rbf" else np.float64
+        right = prepare(self.kernel, X, precision).rows
+        left = left_side(self.kernel, X, precision)
         if self.kernel.name in LAZY and right.nbytes <= LAZY_BYTES:
-            wide = np.zeros((len(right), padded(m)), dtype=self.dtype)
+            wide = np.zeros((len(right), padded(m)), dtype=precision)
             wide[:, :m] = right
             kernel, missing = self.kernel, np.ones(m, dtype=np.bool_)
             numbers = (kernel.gamma, kernel.coef0, float(kernel.degree))

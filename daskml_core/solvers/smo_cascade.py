@@ -40,7 +40,7 @@ from daskml_core.kernels.svm import (
     take_rows,
     variables,
 )
-from daskml_core.solvers.decomposition import LEAST_MEMORY, Problem
+from daskml_core.solvers.decomposition import LAZY, LEAST_MEMORY, WHOLE, Problem
 from daskml_core.solvers.in_memory import Asks, answer_from
 from daskml_core.sweep import Array, Block, Work
 
@@ -236,7 +236,9 @@ def as_problem(
         beta = table.T.ravel() if table.shape[1] > 1 else table[row, 0]
     F = np.empty(0) if f is None else v.c - f[v.row]
     X = rows.X[places]
-    single = single and len(X) > SMALL and single_is_near(kernel, X)
+    # What libsvm keeps of kernel values is float32. Of many stationary points the same values lead to the same one.
+    as_libsvm = kernel.name in LAZY and not kernel.positive and len(v.row) <= WHOLE
+    single = as_libsvm or (single and len(X) > SMALL and single_is_near(kernel, X))
     problem = Problem(kernel, X, row, v.c, v.lo, v.hi, beta, memory, F, exact or not len(F), single)
     return problem, number
 
