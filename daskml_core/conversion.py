@@ -78,6 +78,9 @@ def to_sklearn(model: Any, *, dtype: Any = None) -> Any:
                 setattr(part, name, np.array(value, dtype=dtype, order="C"))
             elif isinstance(value, np.ndarray):
                 setattr(part, name, value.copy())
+            elif isinstance(value, float) and name == "intercept_":
+                # A number of NumPy's, as scikit-learn's fits leave: exporters ask it for its shape.
+                setattr(part, name, np.dtype(dtype or np.float64).type(value))
     return converted
 
 

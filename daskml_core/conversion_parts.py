@@ -100,25 +100,27 @@ def svc(model: Any) -> Any:
         return pipeline.Pipeline([*steps, ("machine", machine)])
     steps = _kernel_step(model, params.coef)
     pairs = list(itertools.combinations(range(K), 2))
-    voters = []
-    for k, pair in enumerate(pairs):
-        row = np.zeros((1, len(pairs)))
-        row[0, k] = -1.0
-        voters.append(
-            (f"{pair[0]}-{pair[1]}", _linear_classifier(row, np.array([-float(params.b[k])]), np.array(pair)))
-        )
-    vote = ensemble.VotingClassifier(voters, voting="hard")
-    vote.estimators_ = [machine for _, machine in voters]
-    vote.named_estimators_ = dict(voters)
-    vote.le_ = preprocessing.LabelEncoder().fit(model.classes_)
-    vote.classes_ = vote.le_.classes_
-    return pipeline.Pipeline([*steps, ("votes", vote)])
+    W, b = np.zeros((K, len(pairs))), np.zeros(K)
+    for k, (first, second) in enumerate(pairs):
+        # A pair's sign is a vote: one for the first class, zero for the second.
+        W[first, k], W[second, k] = 1.0, -1.0
+        b[second] += 1.0
+    votes = _linear_classifier(W, b, np.arange(K))
+    # scikit-learn's decision values are other numbers than votes: this shell shows labels alone.
+    shell = ensemble.VotingClassifier([("pairs", votes)], voting="hard", flatten_transform=False)
+    shell.estimators_, shell.named_estimators_ = [votes], {"pairs": votes}
+    shell.le_ = preprocessing.LabelEncoder().fit(model.classes_)
+    shell.classes_ = shell.le_.classes_
+    signs = preprocessing.Binarizer()
+    signs.n_features_in_ = len(pairs)
+    bounds = centered(-np.asarray(params.b, dtype=np.float64))
+    return pipeline.Pipeline([*steps, ("bounds", bounds), ("signs", signs), ("votes", shell)])
 
 
 def svr(model: Any) -> Any:
     """A pipeline for an `SVR`."""
     line = linear_model.LinearRegression()
-    line.coef_, line.intercept_, line.n_features_in_ = np.ones(1), float(model.intercept_[0]), 1
+    line.coef_, line.intercept_, line.n_features_in_ = np.ones(1), np.float64(model.intercept_[0]), 1
     return pipeline.Pipeline([*_kernel_step(model, np.asarray(model.dual_coef_).T), ("machine", line)])
 
 
