@@ -415,9 +415,11 @@ def find_complete(blocks: RowBlocks) -> list[Complete]:
     return list(found)
 
 
-def run_sweeps(blocks: RowBlocks, *sweeps: Sweep) -> tuple[Any, ...]:
-    """Answers of several sweeps over a data set, in one read of it."""
-    return Engine(blocks, kernels=[(sweep.kernel, sweep.params) for sweep in sweeps]).sweep(*sweeps)
+def run_sweeps(blocks: RowBlocks, *sweeps: Sweep, check: bool = True) -> tuple[Any, ...]:
+    """Answers of several sweeps over a data set, in one read of it; without ``check`` NaN is for the kernels to handle."""
+    engine = Engine(blocks, kernels=[(sweep.kernel, sweep.params) for sweep in sweeps])
+    engine._checked = not check
+    return engine.sweep(*sweeps)
 
 
 __all__ = ["Engine", "MemoryPlanError", "SweepCost", "count_rows", "find_complete", "run_sweeps"]

@@ -35,8 +35,22 @@ def log_loss(
 
     Parameters
     ----------
-    y_pred : (n_rows,) probabilities of the second class, or (n_rows, n_classes) in the order of the sorted labels.
+    y_true : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way.
+    y_pred : array-like (n_rows,) or (n_rows, n_classes)
+        Probabilities of the second class, or of all in the order of the sorted labels.
+    normalize : bool, default=True
+        ``False`` gives the sum.
+    sample_weight : array-like (n_rows,), optional
+    labels : array-like (n_classes,), optional
+        All classes, where ``y_true`` may lack one.
 
+    Returns
+    -------
+    float
+
+    Examples
+    --------
     >>> round(log_loss([0, 1], [0.1, 0.8]), 6)
     0.164252
     """
@@ -74,9 +88,24 @@ def brier_score_loss(
 
     Parameters
     ----------
-    y_proba : (n_rows,) probabilities of ``pos_label``, or (n_rows, n_classes) in the order of the sorted ``labels``.
-    scale_by_half : halve the sum over classes, between 0 and 1 then; "auto" does so for two classes.
+    y_true : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way.
+    y_proba : array-like (n_rows,) or (n_rows, n_classes)
+        Probabilities of ``pos_label``, or of all in the order of the sorted ``labels``.
+    sample_weight : array-like (n_rows,), optional
+    pos_label : label, optional
+        The class of one column of probabilities; by default the larger of two.
+    labels : array-like (n_classes,), optional
+        All classes, where ``y_true`` may lack one.
+    scale_by_half : bool or "auto", default="auto"
+        Halve the sum over classes, between 0 and 1 then; "auto" does so for two classes.
 
+    Returns
+    -------
+    float
+
+    Examples
+    --------
     >>> round(brier_score_loss([0, 1], [0.1, 0.8]), 6)
     0.025
     """
@@ -184,9 +213,29 @@ def roc_auc_score(
 
     Parameters
     ----------
-    y_score : (n_rows,) for two classes, (n_rows, n_classes) with ``multi_class="ovr"``.
-    average : {"macro", "weighted", "micro", None}, over the classes of ``multi_class="ovr"``; None gives one a class.
+    y_true : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way.
+    y_score : array-like (n_rows,) or (n_rows, n_classes)
+        Scores of the second of two classes; of all, with ``multi_class="ovr"``.
+    average : {"macro", "weighted", "micro", None}, default="macro"
+        Over the classes of ``multi_class="ovr"``; ``None`` gives one a class.
+    multi_class : {"raise", "ovr"}, default="raise"
+        Each class against the rest.
+    sample_weight : array-like (n_rows,), optional
+    max_distinct : int, default=4 million
+        Distinct scores that are kept, 24 bytes each.
 
+    Returns
+    -------
+    float, or ndarray (n_classes,) with ``average=None``
+
+    Warns
+    -----
+    UserWarning
+        More distinct scores than are kept: the bound of the error.
+
+    Examples
+    --------
     >>> roc_auc_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     0.75
     """
@@ -240,10 +289,29 @@ def average_precision_score(
 
     Parameters
     ----------
-    y_score : (n_rows,) for two classes, (n_rows, n_classes) for more, each against the rest.
-    average : {"macro", "weighted", "micro", None}, over more than two classes; None gives one a class.
-    pos_label : of two classes.
+    y_true : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way.
+    y_score : array-like (n_rows,) or (n_rows, n_classes)
+        Scores of ``pos_label``; of all of more than two classes, each against the rest.
+    average : {"macro", "weighted", "micro", None}, default="macro"
+        Over more than two classes; ``None`` gives one a class.
+    pos_label : label, default=1
+        Of two classes.
+    sample_weight : array-like (n_rows,), optional
+    max_distinct : int, default=4 million
+        Distinct scores that are kept, 24 bytes each.
 
+    Returns
+    -------
+    float, or ndarray (n_classes,) with ``average=None``
+
+    Warns
+    -----
+    UserWarning
+        More distinct scores than are kept: the bound of the error.
+
+    Examples
+    --------
     >>> round(average_precision_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), 4)
     0.8333
     """
