@@ -16,6 +16,8 @@ from sklearn.utils.validation import check_is_fitted
 from daskml_core.conversion import to_sklearn
 from daskml_core.conversion_parts import CannotConvert
 
+__all__ = ["to_onnx"]
+
 SINGLE_ONLY = (svm.LinearSVC, linear_model.SGDClassifier, ensemble.VotingClassifier)
 """Classifiers that skl2onnx cannot convert in float64, or converts into what onnxruntime refuses."""
 

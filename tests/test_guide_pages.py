@@ -10,9 +10,7 @@ matplotlib.use("Agg")
 GUIDE = Path(__file__).parents[1] / "docs" / "guide"
 
 
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"
-)
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
 @pytest.mark.parametrize("page", ["pictures.md", "take_away.md"])
 def test_every_block_of_a_page_runs(page, tmp_path, monkeypatch):
     import matplotlib.pyplot as plt

@@ -117,6 +117,25 @@ def roc_curve(
     scikit-learn's, for lazy input: one sweep over the truth, one over truth and scores. Beyond ``max_distinct`` close scores
     are merged, and a warning states the bound on the area's error.
 
+    Parameters
+    ----------
+    y_true, y_score : array-like (n_rows,) in any container
+        Labels of two kinds, and scores.
+    pos_label : label, optional
+        1 of {0, 1} or {-1, 1}; to be given for other labels.
+    sample_weight : array-like (n_rows,), optional
+    drop_intermediate : bool, default=True
+        Leave out points on a straight line between their neighbours.
+    max_distinct : int, default=4_000_000
+        Distinct scores that are kept, 24 bytes each.
+
+    Returns
+    -------
+    fpr, tpr, thresholds : ndarray
+
+    Examples
+    --------
+    >>> from daskml_core.metrics import roc_curve
     >>> fpr, tpr, thresholds = roc_curve([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     >>> fpr.tolist(), tpr.tolist(), thresholds.tolist()
     ([0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0], [inf, 0.8, 0.4, 0.35, 0.1])
@@ -138,6 +157,19 @@ def precision_recall_curve(
 
     scikit-learn's, for lazy input: one sweep over the truth, one over truth and scores.
 
+    Parameters
+    ----------
+    y_true, y_score, pos_label, sample_weight, max_distinct : as in `roc_curve`
+    drop_intermediate : bool, default=False
+        Leave out points where recall does not change.
+
+    Returns
+    -------
+    precision, recall, thresholds : ndarray
+
+    Examples
+    --------
+    >>> from daskml_core.metrics import precision_recall_curve
     >>> precision, recall, thresholds = precision_recall_curve([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     >>> precision.round(3).tolist(), recall.tolist()
     ([0.5, 0.667, 0.5, 1.0, 1.0], [1.0, 1.0, 0.5, 0.5, 0.0])
