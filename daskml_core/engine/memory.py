@@ -151,7 +151,7 @@ class Plan:
         How many there will be, in words.
     notes : tuple of str
     peak_parts : tuple of (str, int)
-        What the projected peak is made of, by name.
+        What the projected peak is made of, in bytes.
 
     Examples
     --------
@@ -179,6 +179,7 @@ class Plan:
     sweeps: str = ""
     notes: tuple[str, ...] = field(default=())
     peak_parts: tuple[tuple[str, int], ...] = ()
+    """What the projected peak of a process is made of."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Label and value of each line of the representation."""

@@ -119,23 +119,22 @@ def roc_curve(
 
     Parameters
     ----------
-    y_true, y_score : array-like (n_rows,) in any container
-        Labels of two kinds, and scores.
+    y_true : array-like (n_rows,) of two labels
+    y_score : array-like (n_rows,) of probabilities or decision values
     pos_label : label, optional
-        1 of {0, 1} or {-1, 1}; to be given for other labels.
+        By default 1, where the labels are {0, 1} or {-1, 1}.
     sample_weight : array-like (n_rows,), optional
-    drop_intermediate : bool, default=True
-        Leave out points on a straight line between their neighbours.
-    max_distinct : int, default=4_000_000
-        Distinct scores that are kept, 24 bytes each.
+    drop_intermediate : bool
+        Leave out thresholds that do not bend the curve.
+    max_distinct : int
+        Most distinct scores that are kept apart.
 
     Returns
     -------
-    fpr, tpr, thresholds : ndarray
+    fpr, tpr, thresholds : ndarray (n_thresholds,), thresholds descending from infinity.
 
     Examples
     --------
-    >>> from daskml_core.metrics import roc_curve
     >>> fpr, tpr, thresholds = roc_curve([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     >>> fpr.tolist(), tpr.tolist(), thresholds.tolist()
     ([0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0], [inf, 0.8, 0.4, 0.35, 0.1])
@@ -156,20 +155,27 @@ def precision_recall_curve(
     """Precision, recall and thresholds, exact up to ``max_distinct`` distinct scores.
 
     scikit-learn's, for lazy input: one sweep over the truth, one over truth and scores.
+    Beyond ``max_distinct`` as `roc_curve`.
 
     Parameters
     ----------
-    y_true, y_score, pos_label, sample_weight, max_distinct : as in `roc_curve`
-    drop_intermediate : bool, default=False
-        Leave out points where recall does not change.
+    y_true : array-like (n_rows,) of two labels
+    y_score : array-like (n_rows,) of probabilities or decision values
+    pos_label : label, optional
+        By default 1, where the labels are {0, 1} or {-1, 1}.
+    sample_weight : array-like (n_rows,), optional
+    drop_intermediate : bool
+        Leave out thresholds that do not bend the curve.
+    max_distinct : int
+        Most distinct scores that are kept apart.
 
     Returns
     -------
-    precision, recall, thresholds : ndarray
+    precision, recall : ndarray (n_thresholds + 1,)
+    thresholds : ndarray (n_thresholds,), ascending.
 
     Examples
     --------
-    >>> from daskml_core.metrics import precision_recall_curve
     >>> precision, recall, thresholds = precision_recall_curve([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     >>> precision.round(3).tolist(), recall.tolist()
     ([0.5, 0.667, 0.5, 1.0, 1.0], [1.0, 1.0, 0.5, 0.5, 0.0])

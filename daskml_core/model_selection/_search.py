@@ -254,10 +254,11 @@ class GridSearchCV(_Search, reference.GridSearchCV):
 
     Notes
     -----
-    A model in the batch is the model that its training rows alone would give, to rounding: at most 1e-10 of the largest
-    coefficient in float64, as its products are columns of one matrix product. With the default solver and more rows than
-    its sample it is that model to the solver's tolerance: the batch starts from a sample of all rows, a fit alone from a
-    sample of its own. Penalties that the tolerance cannot tell apart share their sweeps.
+    A model in the batch is the model that its training rows alone would give: to 1e-10 of its largest coefficient in
+    float64, where rounding differs because its products are columns of one matrix product; to about 1e-7 in float32, the
+    precision in which kernels see coefficients. With the default solver, more rows than its sample and more than 300
+    parameters it is that model to the solver's tolerance. Penalties that the tolerance cannot tell apart share their first
+    sweeps.
 
     Examples
     --------
