@@ -155,7 +155,7 @@ def cancelled(site: Site) -> str:
 def cluster(site: Site) -> str:
     """SLURMCluster: one of its jobs is requeued in the middle."""
     with open(site.directory / "session.log", "w") as log:
-        command = "python slurm_cluster.py rows.zarr session.model".split()
+        command = ["python", "slurm_cluster.py", "rows.zarr", "session.model"]
         session = subprocess.Popen(command, cwd=site.directory, env=site.environment, stdout=log, stderr=log)
     try:
         site.wait("the middle of the fit", lambda: site.in_the_middle("session.model"))

@@ -1,4 +1,4 @@
-"""Preloaded by the workers of the tests: spans take their time, and each is noted with the turn of its job."""
+"""Preloaded by the workers of the tests: spans take their time, and each is noted with its job's turn and its sweep."""
 
 import os
 import time
@@ -12,12 +12,11 @@ def dask_setup(worker):
     """Wrap the task that goes over a span."""
     original = tasks.run_span
 
-    def run_span(*args):
+    def run_span(requests, *args):
         time.sleep(SECONDS)
+        asked = zip(requests.kernels, requests.params, strict=True)
+        names = "-and-".join(kernel.task_name(params) for kernel, params in asked)
         with open(os.environ["SPANS"], "a") as file:
-            names = "-and-".join(
-                kernel.task_name(params) for kernel, params in zip(args[0].kernels, args[0].params, strict=True)
-            )
             file.write(f"{os.environ.get('SLURM_RESTART_COUNT', '0')} {names}\n")
         return original(requests, *args)
 
