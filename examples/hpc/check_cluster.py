@@ -18,7 +18,7 @@ from dask.utils import format_bytes
 from distributed import Client, Scheduler, Worker
 from distributed.comm import connect
 
-SHARED = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "fuse.ceph", "cifs", "afs", "panfs", "wekafs", "9p"}
+SHARED = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "fuse.ceph", "cifs", "afs", "panfs", "wekafs"}
 PATIENCE_S = 3
 
 

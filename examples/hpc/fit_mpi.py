@@ -18,7 +18,8 @@ if __name__ == "__main__":
         memory_limit=os.environ.get(
             "MEMORY_LIMIT", "4 GiB"
         ),  # dask-mpi sees no job: "auto" is all of the node's memory
-        local_directory=os.environ.get("TMPDIR", "/tmp"),
+        local_directory=os.environ.get("LOCAL_SCRATCH", "/tmp"),
+        dashboard_address="127.0.0.1:8787",
         protocol="tls" if "DASK_CONFIG" in os.environ else None,
     )
     signal.signal(signal.SIGTERM, leave)

@@ -14,7 +14,7 @@ from fit import fit
 
 
 def main(store: str, path: str, n_jobs: int = 2) -> None:
-    """Fit on as many jobs as are there when the first begins; the others join as they start."""
+    """Fit when all jobs have begun; fewer would give the same bits, with less of the data in memory."""
     with (
         SLURMCluster(
             cores=8,
@@ -23,7 +23,8 @@ def main(store: str, path: str, n_jobs: int = 2) -> None:
             job_mem="16G",  # what SLURM grants: the rest is for what Dask does not count
             walltime="01:00:00",
             interface=os.environ.get("INTERFACE", "ib0"),
-            local_directory=os.environ.get("TMPDIR", "/tmp"),
+            local_directory=os.environ.get("LOCAL_SCRATCH", "/tmp"),  # a disk of the node
+            scheduler_options={"dashboard_address": "127.0.0.1:8787"},
             log_directory="logs",
             job_extra_directives=["--requeue"],  # a job that was pre-empted comes back and joins again
             worker_extra_args=[

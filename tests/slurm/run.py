@@ -6,13 +6,16 @@ without them it says so and ends with status 2.
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +24,7 @@ from tests.slurm.server import slurm, why_not
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "examples" / "hpc"
-N_ROWS, N_BLOCKS = 200_000, 4
+N_BLOCKS = 4  # of 200,000 rows
 
 
 class Site:
@@ -36,7 +39,7 @@ class Site:
             "PYTHONWARNINGS": "ignore",  # of ports that are taken, above all
             "SCIPY_ARRAY_API": "1",
         }
-        self("python make_store.py rows.zarr", str(N_ROWS))
+        self("python make_store.py rows.zarr 200000")
         self("python fit.py rows.zarr here.model")
         self("python certificates.py tls")
         self.environment = self.plain | {
@@ -48,12 +51,10 @@ class Site:
             "SPANS": str(directory / "spans"),
         }
 
-    def __call__(self, command: str, *words: str) -> str:
+    def __call__(self, command: str) -> str:
         """What a command says."""
         environment = getattr(self, "environment", self.plain)
-        done = subprocess.run(
-            [*command.split(), *words], cwd=self.directory, env=environment, capture_output=True, text=True
-        )
+        done = subprocess.run(shlex.split(command), cwd=self.directory, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, f"{command}: {done.stdout[-3000:]}{done.stderr[-3000:]}"
         return done.stdout
 
@@ -73,10 +74,10 @@ class Site:
             assert time.monotonic() < deadline, f"waited in vain for {what}:\n{self.logs()}"
             time.sleep(0.1)
 
-    def begin(self, model: str) -> str:
+    def begin(self, command: str) -> str:
         """Submit the job of a fit, and come back in the middle of it: the number of the job."""
-        job = self.submit(f"sbatch fit.sbatch rows.zarr {model}")
-        self.wait("the middle of the fit", lambda: self.in_the_middle(model))
+        job = self.submit(command)
+        self.wait("the middle of the fit", lambda: self.in_the_middle(command.split()[-1]))
         return job
 
     def in_the_middle(self, model: str) -> bool:
@@ -118,7 +119,11 @@ class Site:
 
 def warned(site: Site) -> str:
     """A warning before the time runs out: the checkpoint is written, the job asks for another turn and goes on."""
-    job = site.begin("late.model")
+    job = site.begin("sbatch fit.sbatch rows.zarr late.model")
+    described = json.loads((site.directory / f"scheduler-{job}.json").read_text())
+    health = f"http://127.0.0.1:{described['services']['dashboard']}/health"  # for those on this node alone
+    assert urllib.request.urlopen(health, timeout=10).read() == b"ok"
+    assert described["address"].startswith("tls://")
     site(f"scancel --batch --signal=TERM {job}")  # what --signal=B:TERM@60 does a minute before the end
     site.wait("another turn", lambda: site.job(job, "Restarts") == "1")
     told = site.went_on("late.model", job)
@@ -132,7 +137,7 @@ def warned(site: Site) -> str:
 
 def preempted(site: Site) -> str:
     """A job of a partition with a higher tier takes the nodes; SLURM requeues the fit's, which goes on."""
-    job = site.begin("urgent.model")
+    job = site.begin("sbatch fit.sbatch rows.zarr urgent.model")
     urgent = site.submit("sbatch --partition=urgent --nodes=2 --exclusive --output=urgent.log --wrap hostname")
     site.wait("pre-emption", lambda: site.job(job, "Restarts") == "1")
     site.wait("the urgent job", lambda: site.job(urgent, "JobState") == "COMPLETED")
@@ -141,7 +146,7 @@ def preempted(site: Site) -> str:
 
 def cancelled(site: Site) -> str:
     """scancel ends the job for good, checkpoint kept; the same command goes on."""
-    job = site.begin("again.model")
+    job = site.begin("sbatch fit.sbatch rows.zarr again.model")
     site(f"scancel {job}")
     site.wait("its end", lambda: site.job(job, "JobState") == "CANCELLED")
     first = site.spans()
@@ -154,9 +159,11 @@ def cancelled(site: Site) -> str:
 
 def cluster(site: Site) -> str:
     """SLURMCluster: one of its jobs is requeued in the middle."""
+    command = "python slurm_cluster.py rows.zarr session.model"
     with open(site.directory / "session.log", "w") as log:
-        command = ["python", "slurm_cluster.py", "rows.zarr", "session.model"]
-        session = subprocess.Popen(command, cwd=site.directory, env=site.environment, stdout=log, stderr=log)
+        session = subprocess.Popen(
+            shlex.split(command), cwd=site.directory, env=site.environment, stdout=log, stderr=log
+        )
     try:
         site.wait("the middle of the fit", lambda: site.in_the_middle("session.model"))
         job = site("squeue -h -o %i --states=RUNNING").split()[0]
