@@ -103,11 +103,16 @@ class Engine:
         if need.threads_that_fit(self.executor.n_threads) < self.executor.n_threads:
             self._ahead = 0
             need = memory.footprint(*sizes, held_bytes=held_bytes)
+        self.at_a_time = 0
+        """Threads of each worker that may work on blocks at a time; 0 is all."""
         if not local:
             memory.require_fit(blocks, need)
             fitting = need.threads_that_fit(self.executor.n_threads)
-            if fitting < self.executor.n_threads and isinstance(self.executor, Threads):
-                self.executor.n_threads = fitting
+            if fitting < self.executor.n_threads:
+                if isinstance(self.executor, Threads):
+                    self.executor.n_threads = fitting
+                else:
+                    self.at_a_time = fitting
         self.footprint = need
         self._free = self._reads_for_free()
         self._spans = self._cut_spans()
@@ -155,12 +160,22 @@ class Engine:
         width = blocks.n_features * blocks.dtype.itemsize
         width += sum(column.row_bytes for column in (blocks.y, blocks.weight) if column is not None)
         n_bytes = sum(blocks.lengths[lo:stop]) * width
-        span = tasks.SpanRecipe(recipes, blocks.dtype, n_bytes, blocks.feature_names, self._free, self._ahead)
+        span = tasks.SpanRecipe(
+            recipes,
+            blocks.dtype,
+            n_bytes,
+            blocks.feature_names,
+            self._free,
+            self._ahead,
+            at_a_time=self.at_a_time,
+        )
         return _Span(lo, stop, span, {key: futures[key] for key in needs}, resident=False)
 
     def _mark_resident(self) -> None:
         """Choose the spans that stay decoded in memory, first come first pinned, as far as each process has room."""
         self.resident_bytes = 0
+        self._resident_budget = 0
+        """Bytes of resident spans that each process may hold."""
         if self._free:
             for span in self._spans:
                 span.resident = True
@@ -170,7 +185,8 @@ class Engine:
         need = self.footprint
         threads = min(self.executor.n_threads, need.threads_that_fit(self.executor.n_threads))
         room = need.limit - need.base - need.shared - threads * need.per_thread
-        budget = max(0, int(0.9 * room)) * self.executor.processes
+        self._resident_budget = max(0, int(0.9 * room))
+        budget = self._resident_budget * self.executor.processes
         for span in self._spans:
             if self.resident_bytes + span.recipe.bytes > budget:
                 break
@@ -192,6 +208,11 @@ class Engine:
     def n_resident_spans(self) -> int:
         """Spans that stay in memory between sweeps."""
         return sum(span.resident for span in self._spans)
+
+    @property
+    def n_threads(self) -> int:
+        """Threads of each process that work on blocks at a time."""
+        return self.at_a_time or self.executor.n_threads
 
     @property
     def projected_peak_bytes(self) -> int:
@@ -223,6 +244,16 @@ class Engine:
                 span.handle = handle
         return sum(span.recipe.bytes for span in pinned)
 
+    def _rebalance(self, name: str) -> int:
+        """Let resident spans move from slow workers to fast ones; bytes that are read again for it."""
+        resident = [span for span in self._spans if span.resident and span.handle is not None]
+        recipes, values = [s.recipe for s in resident], [s.values for s in resident]
+        handles = [s.handle for s in resident]
+        moved = self.executor.rebalance(name, recipes, values, handles, self._resident_budget)
+        for position, handle in moved.items():
+            resident[position].handle = handle
+        return sum(recipes[position].bytes for position in moved)
+
     def sweep(self, *sweeps: Sweep) -> tuple[Any, ...]:
         """The combined partials of several kernels, in one read of the data."""
         if not self.blocks.n_blocks:
@@ -239,6 +270,7 @@ class Engine:
             tuple(sweep.kernel for sweep in sweeps),
             tuple(sweep.params for sweep in sweeps),
             tuple(sweep.combine for sweep in sweeps),
+            self.at_a_time,
         )
         first = not self._checked
         resident = all(span.resident for span in self._spans)
@@ -246,6 +278,8 @@ class Engine:
 
         def attempt() -> tuple[int, tasks.Answer]:
             pinned_now = self._touch(name, self._spans)
+            if not self._free:
+                pinned_now += self._rebalance(name)
             handles = [span.handle for span in self._spans]
             values: list[dict[Any, Any]] = [{} if span.resident else span.values for span in self._spans]
             checks = [first and not span.resident for span in self._spans]
@@ -272,6 +306,7 @@ class Engine:
         span_of = {i: span for span in self._spans for i in range(span.lo, span.stop)}
         asked = {span_of[i].lo: span_of[i] for order in fold.orders for i in order}
         first = not self._checked
+        request = tasks.FoldRequest(fold.kernel, fold.params, checksum, self.at_a_time)
 
         def attempt() -> tuple[int, list[tasks.FoldStep]]:
             pinned_now = self._touch(name, [asked[lo] for lo in sorted(asked)])
@@ -287,7 +322,7 @@ class Engine:
                         steps.append((tuple(group), span.handle, values, first and not span.resident))
                         group = []
                 chains.append((carry, steps))
-            return pinned_now, self.executor.fold(name, tasks.FoldRequest(fold.kernel, fold.params, checksum), chains)
+            return pinned_now, self.executor.fold(name, request, chains)
 
         pinned_now, answers = self._guarded(name, attempt)
         if isinstance(self.executor, Threads):
