@@ -415,7 +415,14 @@ class Workers:
             except Killed:
                 pass  # span by span, to find the one that kills
         keys = self._keys(name, n)
-        answers = self.client.map(tasks.run_span, [shared] * n, spans, values, checks, key=keys, pure=False)
+        answers: list[Any] = [None] * n
+        for owner, own in self._by_owner(spans).items():
+            # Dask would send a span to where large parameters lie, and so back to the slow worker that it has left.
+            there = {} if owner is None else {"workers": [owner], "allow_other_workers": True}
+            columns = [[column[i] for i in own] for column in ([shared] * n, spans, values, checks)]
+            futures = self.client.map(tasks.run_span, *columns, key=[keys[i] for i in own], pure=False, **there)
+            for i, future in zip(own, futures, strict=True):
+                answers[i] = future
         about = {future.key: [self._recipes[span.key]] for future, span in zip(answers, spans, strict=True)}
         first = list(answers)
         # Large partials meet on the workers; small ones are fetched as soon as few are left, a round trip less.
@@ -453,10 +460,14 @@ class Workers:
     def _groups(self, spans: Sequence[Any]) -> list[list[int]]:
         """Positions of spans, those of one owner together, in as many groups as two a thread."""
         most = -(-len(spans) // (2 * self.total_threads))
-        of: dict[Any, list[int]] = {}
+        return [own[i : i + most] for own in self._by_owner(spans).values() for i in range(0, len(own), most)]
+
+    def _by_owner(self, spans: Sequence[Any]) -> dict[str | None, list[int]]:
+        """Positions of the spans that each worker has; ``None`` has those that are streamed."""
+        of: dict[str | None, list[int]] = {}
         for position, span in enumerate(spans):
             of.setdefault(self._owner.get(span.key), []).append(position)
-        return [own[i : i + most] for own in of.values() for i in range(0, len(own), most)]
+        return of
 
     def _watch_pace(self, spans: Sequence[Any], held: Sequence[tasks.Held]) -> None:
         """Take down which worker has had each resident span, and how long it took."""
