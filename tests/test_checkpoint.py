@@ -11,6 +11,7 @@ from pathlib import Path
 
 import dask
 import dask.array as da
+import fsspec
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
@@ -296,7 +297,7 @@ def test_a_checkpoint_that_is_no_directory_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(errors.CheckpointError, match="cannot be opened"):
         LBFGS(*data(), checkpoint=tmp_path / "file")
-    with pytest.raises(TypeError, match="must be the path of a directory"):
+    with pytest.raises(TypeError, match="must be the path of a directory or a URL"):
         LBFGS(*data(), checkpoint=3)
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -305,6 +306,86 @@ def test_a_finished_fit_leaves_what_others_keep_in_the_directory(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     LBFGS(*data(), checkpoint=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+# -- URLs ------------------------------------------------------------------------------------------------------------
+
+
+def kept(url):
+    """Names and contents of what lies behind a URL."""
+    fs, root = fsspec.url_to_fs(url)
+    fs.invalidate_cache()
+    return {key.rpartition("/")[2]: fs.cat_file(key) for key in (fs.find(root) if fs.exists(root) else [])}
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """A bucket of a server of the S3 protocol on loopback."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = {"key": "testing", "secret": "testing", "endpoint_url": f"http://{host}:{port}"}
+    before = dict(fsspec.config.conf)
+    fsspec.config.conf["s3"] = options
+    fsspec.filesystem("s3").mkdir("bucket")
+    yield "s3://bucket/run"
+    fsspec.config.conf.clear()
+    fsspec.config.conf.update(before)
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "s3"])
+def url(request):
+    return "memory://run/c" if request.param == "memory" else request.getfixturevalue("bucket")
+
+
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
+def test_a_checkpoint_may_lie_behind_a_url(url, lbfgs):
+    n, expected = lbfgs
+    interrupt(LBFGS, *data(), url, 3)
+    assert sorted(kept(url)) == ["000001.sweeps", "000002.sweeps", "000003.sweeps"]
+    interrupt(LBFGS, *data(), url, 2)
+    with pytest.raises(errors.CheckpointMismatchError, match=rf"The checkpoint {url} is of another fit \(C: "):
+        LogisticRegression(solver="lbfgs", tol=1e-3, C=2.0).fit(*data(), checkpoint=url)
+    fs, root = fsspec.url_to_fs(url)
+    raw = kept(url)["000004.sweeps"]
+    fs.pipe_file(f"{root}/000004.sweeps", raw[: len(raw) // 2])
+    with pytest.warns(errors.CheckpointWarning, match="Segment 4 .* is damaged"), stopped_after(None) as rest:
+        assert bits(LBFGS(*data(), checkpoint=url)) == expected
+    assert len([kernel for kernel in rest if kernel != "checksum"]) == n - 3
+    assert kept(url) == {}
+
+
+def test_the_setting_may_be_a_url_and_a_file_url_is_a_path(tmp_path):
+    with dask.config.set({"daskml-core.checkpoint": "memory://all"}):
+        interrupt(LBFGS, *data(), None, 2)
+        (place,) = fsspec.filesystem("memory").ls("/all", detail=False)
+        assert place.startswith("/all/LogisticRegression-")
+        LBFGS(*data())
+    assert kept("memory://all") == {}
+    interrupt(LBFGS, *data(), f"file://{tmp_path}/c", 2)
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["000001.sweeps", "000002.sweeps", "lock"]
+    LBFGS(*data(), checkpoint=tmp_path / "c")
+
+
+def test_a_url_that_leads_nowhere_is_refused_before_the_fit(tmp_path):
+    for url in ("nothing://here", "s3://"):
+        with stopped_after(None) as happened, pytest.raises(errors.CheckpointError, match="cannot be opened"):
+            LBFGS(*data(), checkpoint=url)
+        assert happened == []
+
+
+def test_a_store_that_goes_away_stops_no_fit(lbfgs, monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def away(self, *args, **kwargs):
+        raise RuntimeError("the store has gone")
+
+    monkeypatch.setattr(MemoryFileSystem, "pipe_file", away)
+    with pytest.warns(errors.CheckpointWarning, match="could not be written .*the store has gone.*tried again"):
+        assert bits(LBFGS(*data(), checkpoint="memory://away")) == lbfgs[1]
 
 
 # -- damage ----------------------------------------------------------------------------------------------------------
