@@ -345,7 +345,7 @@ def url(request):
 def test_a_checkpoint_may_lie_behind_a_url(url, lbfgs):
     n, expected = lbfgs
     interrupt(LBFGS, *data(), url, 3)
-    assert sorted(kept(url)) == ["000001.sweeps", "000002.sweeps", "000003.sweeps"]
+    assert sorted(kept(url)) == ["000001.sweeps", "000002.sweeps", "000003.sweeps", "lock"]
     interrupt(LBFGS, *data(), url, 2)
     with pytest.raises(errors.CheckpointMismatchError, match=rf"The checkpoint {url} is of another fit \(C: "):
         LogisticRegression(solver="lbfgs", tol=1e-3, C=2.0).fit(*data(), checkpoint=url)
@@ -370,8 +370,8 @@ def test_the_setting_may_be_a_url_and_a_file_url_is_a_path(tmp_path):
     LBFGS(*data(), checkpoint=tmp_path / "c")
 
 
-def test_a_url_that_leads_nowhere_is_refused_before_the_fit(tmp_path):
-    for url in ("nothing://here", "s3://"):
+def test_a_url_that_leads_nowhere_is_refused_before_the_fit(bucket):
+    for url in ("nothing://here", "s3://there-is-no-such-bucket/c"):
         with stopped_after(None) as happened, pytest.raises(errors.CheckpointError, match="cannot be opened"):
             LBFGS(*data(), checkpoint=url)
         assert happened == []
@@ -383,7 +383,12 @@ def test_a_store_that_goes_away_stops_no_fit(lbfgs, monkeypatch):
     def away(self, *args, **kwargs):
         raise RuntimeError("the store has gone")
 
-    monkeypatch.setattr(MemoryFileSystem, "pipe_file", away)
+    write = MemoryFileSystem.pipe_file
+    monkeypatch.setattr(
+        MemoryFileSystem,
+        "pipe_file",
+        lambda self, path, raw: (write if path.endswith("lock") else away)(self, path, raw),
+    )
     with pytest.warns(errors.CheckpointWarning, match="could not be written .*the store has gone.*tried again"):
         assert bits(LBFGS(*data(), checkpoint="memory://away")) == lbfgs[1]
 

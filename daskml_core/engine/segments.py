@@ -231,6 +231,10 @@ class Directory:
             self.path.rmdir()
 
 
+BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oci", "oss", "r2"})
+"""Protocols of object stores: they have no directories, and to make one would make a bucket."""
+
+
 class Remote:
     """Segments as objects behind a URL, through fsspec; credentials and endpoints stand in its configuration.
 
@@ -249,8 +253,11 @@ class Remote:
         # What is missing (a library, a bucket, rights) is told by each of fsspec's libraries in its own way.
         try:
             self._fs, self._root = fsspec.url_to_fs(self.path, use_listings_cache=False)
-            self._fs.makedirs(self._root, exist_ok=True)
-            self.names()
+            protocols = self._fs.protocol
+            if not BUCKETS & set((protocols,) if isinstance(protocols, str) else protocols):
+                self._fs.makedirs(self._root, exist_ok=True)
+            # The right to write is tried before the fit, not after its first half hour.
+            self._fs.pipe_file(self._key("lock"), b"")
         except Exception as error:
             raise CheckpointError(
                 f"The checkpoint {self.path} cannot be opened: {type(error).__name__}: {error}."
@@ -290,7 +297,8 @@ class Remote:
             self._fs.rm_file(self._key(name))
 
     def leave(self) -> None:
-        """Remove the directory, where there are any and it is empty."""
+        """Remove the mark of a fit that runs, and the directory, where there are any and it is empty."""
+        self.delete("lock")
         with contextlib.suppress(Exception):
             self._fs.rmdir(self._root)
 
