@@ -78,7 +78,7 @@ class GuardedArray:
         for attempt in range(self.policy.retries + 1):
             try:
                 self._require_files(index)
-                return self.array[index]  # type: ignore[no-any-return]
+                return self._values(index)
             except (StoreError, MemoryError):
                 raise
             except gzip.BadGzipFile as error:  # an OSError, but of the decoder
@@ -101,6 +101,9 @@ class GuardedArray:
             except Exception as error:
                 raise self._damage(index, error) from error
         raise AssertionError("the last attempt raises or returns")
+
+    def _values(self, index: Any) -> Array:
+        return self.array[index]  # type: ignore[no-any-return]
 
     def _selection(self, index: Any) -> Selection | None:
         """The index as slices, or ``None`` where it is something else."""
@@ -172,3 +175,14 @@ class GuardedArray:
             None,
             rows,
         )
+
+
+class GuardedView(GuardedArray):
+    """xarray's view of a whole zarr array, under guard: its decoded values are read, its chunks are looked for."""
+
+    def __init__(self, view: Any, array: Any, policy: ReadPolicy) -> None:
+        super().__init__(array, policy)
+        self.view, self.dtype = view, view.dtype
+
+    def _values(self, index: Any) -> Array:
+        return np.asarray(self.view[index])

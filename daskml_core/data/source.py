@@ -16,7 +16,6 @@ from daskml_core.data.chunks import (
     Present,
     Selection,
     StoredGrid,
-    directory,
     grid_of,
     key_of,
     label,
@@ -33,7 +32,7 @@ log = logging.getLogger("daskml_core")
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """An array with what it looked like when it was checked: its metadata, and a fingerprint of the files of a local store.
+    """An array with what it looked like when it was checked: its metadata, and a fingerprint of its objects.
 
     ``keys`` and ``stamps`` are those of files that may be chunks, in the order of their listing; 16 bytes a file, as a
     store may have millions.
@@ -55,14 +54,15 @@ class Source:
     def refuse_changed(self) -> None:
         """Refuse a store that is not what it was when it was checked; attributes may change.
 
-        Local stores: metadata, and size and time of every chunk. Others: metadata.
+        Local stores: metadata, and size and time of every chunk. Remote ones that can be listed: metadata, and size and
+        entity tag of every chunk. Others: metadata.
 
         Raises
         ------
         StoreChangedError : naming the first chunk that differs.
         """
         name = label(self.array)
-        there = None if self.stamps is None else present(self.array, follow_links=True)
+        there = None if self.stamps is None else present(self.array, follow_links=True, count=False)
         if there is None or there.metadata_stamp != self.metadata_stamp:
             self._refuse_other_layout(name)
         if there is None or there.stamps is None or self.stamps is None or self.keys is None:
@@ -217,11 +217,9 @@ def exact_bytes(array: Any) -> int | None:
 
 
 def _refuse_sizes(array: Any, there: Present, selections: Sequence[Selection | None]) -> None:
-    if directory(array) is None:
-        return
     grid, exact = grid_of(array), exact_bytes(array)
     for key, size in there.sizes.items():
-        if size and (exact is None or size == exact):
+        if size < 0 or (size and (exact is None or size == exact)):
             continue
         rows = _rows_of_key(array, key)
         if rows is None:  # no chunk: metadata, or somebody's note

@@ -1,7 +1,7 @@
 """zarr arrays inside of Dask graphs: found, checked where their parts can be told, and read under guard.
 
 `da.from_zarr` and `da.from_array(zarr_array)` put the array into the graph, or into its tasks; there it is replaced by a
-`GuardedArray`. What cannot be seen is an array inside of another object: `xarray.open_zarr` wraps its own.
+`GuardedArray`. `xarray.open_zarr` puts views of it there, one in another, which are taken off to find it.
 """
 
 from __future__ import annotations
@@ -11,12 +11,36 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from daskml_core.data.chunks import Selection, hull
-from daskml_core.data.guard import GuardedArray, ReadPolicy
+from daskml_core.data.guard import GuardedArray, GuardedView, ReadPolicy
 from daskml_core.data.source import Source, inspect
+
+DEEPEST = 12
+"""Views within views of xarray that are looked through."""
 
 
 def _is_zarr(value: Any) -> bool:
     return type(value).__module__.split(".")[0] == "zarr" and hasattr(value, "metadata") and hasattr(value, "chunks")
+
+
+def _zarr_of(value: Any) -> Any:
+    """The zarr array that a value is, or that it is xarray's view of; ``None`` where it is neither."""
+    if _is_zarr(value):
+        return value
+    # Views hold what they are of as ``array``; at the bottom lies the wrapper of xarray's backend for zarr.
+    for _ in range(DEEPEST):
+        module = type(value).__module__
+        if not module.startswith("xarray."):
+            return None
+        if module.endswith(".zarr") and hasattr(value, "get_array"):
+            found = value.get_array()
+            return found if _is_zarr(found) else None
+        value = getattr(value, "array", None)
+    return None
+
+
+def _is_whole(value: Any, array: Any) -> bool:
+    """Whether indices of a view are those of the array: it has been cut nowhere."""
+    return value is array or tuple(value.shape) == tuple(array.shape)
 
 
 def guard_zarr(graph: Mapping[Any, Any]) -> tuple[dict[Any, Any], tuple[Source, ...]]:
@@ -33,35 +57,41 @@ def guard_zarr(graph: Mapping[Any, Any]) -> tuple[dict[Any, Any], tuple[Source, 
         return dict(graph), ()
     parts: dict[int, tuple[Any, list[Selection | None]]] = {}
     found = _held(graph)
-    for array in found.values():
-        parts.setdefault(id(array), (array, []))
+    for value in found.values():
+        parts.setdefault(id(value), (value, []))
     for node in graph.values():
-        for array, selection in _uses(node, found):
-            parts.setdefault(id(array), (array, []))[1].append(selection)
+        for value, selection in _uses(node, found):
+            parts.setdefault(id(value), (value, []))[1].append(selection)
     if not parts:
         return dict(graph), ()
     policy = ReadPolicy.from_settings()
-    sources, guards = [], {}
-    for array, selections in parts.values():
-        told = [selection for selection in selections if selection is not None]
+    sources: list[Source] = []
+    guards: dict[int, GuardedArray] = {}
+    for value, selections in parts.values():
+        array = _zarr_of(value)
+        told: list[Selection | None] = [selection for selection in selections if selection is not None]
+        if _is_whole(value, array):
+            guards[id(value)] = GuardedArray(array, policy) if value is array else GuardedView(value, array, policy)
+        else:
+            told = [None]  # which part of it was cut out is xarray's secret: all of it must be there
         sources.append(inspect(array, fill=policy.fill, follow_links=policy.follow_links, selections=told))
-        guards[id(array)] = GuardedArray(array, policy)
     return {key: _guarded(node, guards) for key, node in graph.items()}, tuple(sources)
 
 
 def _held(graph: Mapping[Any, Any]) -> dict[Any, Any]:
-    """zarr arrays that are nodes of a graph, by key."""
+    """zarr arrays, and views of them, that are nodes of a graph, by key."""
     from dask.task_spec import DataNode
 
-    return {key: node.value for key, node in graph.items() if isinstance(node, DataNode) and _is_zarr(node.value)}
+    values = {key: node.value for key, node in graph.items() if isinstance(node, DataNode)}
+    return {key: value for key, value in values.items() if _zarr_of(value) is not None}
 
 
 def _guarded(node: Any, guards: Mapping[int, GuardedArray]) -> Any:
     """A node with the zarr arrays in it under guard; the node itself where it has none."""
     from dask.task_spec import DataNode, Task
 
-    if _is_zarr(node):
-        return guards.get(id(node), node)
+    if id(node) in guards:
+        return guards[id(node)]
     if type(node) is DataNode:
         value = _guarded(node.value, guards)
         return node if value is node.value else DataNode(node.key, value)
@@ -102,7 +132,7 @@ def _array(part: Any, found: Mapping[Any, Any]) -> Any:
         return found.get(part.target)
     if isinstance(part, TaskRef):
         return found.get(part.key)
-    return part if _is_zarr(part) else None
+    return part if _zarr_of(part) is not None else None
 
 
 def _slices(part: Any) -> Selection | None:

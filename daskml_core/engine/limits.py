@@ -44,9 +44,9 @@ def _cgroup_files(root: Path) -> Iterator[Path]:
     for line in lines:
         _, controllers, path = line.split(":", 2)
         if not controllers:
-            base, names = mount, ("memory.max", "memory.high")
+            base, names = mount, ["memory.max", "memory.high"]
         elif "memory" in controllers.split(","):
-            base, names = mount / "memory", ("memory.limit_in_bytes",)
+            base, names = mount / "memory", ["memory.limit_in_bytes"]
         else:
             continue
         # A container without a namespace of its own sees the host's path, and its own cgroup as the root.
