@@ -115,7 +115,7 @@ def test_a_chunk_that_changes_while_it_is_read_is_named(change, array):
         with pytest.raises(StoreChangedError, match=r"1 of its chunks, first c/7/0 \(rows 700 to 799\)"):
             fit()
     else:
-        assert fit().converged
+        assert fit().success
 
 
 def test_a_store_that_cannot_be_listed_is_read_all_the_same(array, monkeypatch, caplog):
