@@ -21,10 +21,11 @@ from daskml_core.cluster import KMeans
 from daskml_core.engine import checkpoint as module
 from daskml_core.engine.portable import NotPortable, decode, digest, encode
 from daskml_core.engine.segments import Damaged, Journal
+from daskml_core.kernel_approximation import Nystroem, RBFSampler
 from daskml_core.linear_model import HuberRegressor, LinearRegression, LogisticRegression, SGDClassifier
 from daskml_core.model_selection import GridSearchCV, KFold, RandomizedSearchCV
 from daskml_core.pipeline import make_pipeline
-from daskml_core.preprocessing import StandardScaler
+from daskml_core.preprocessing import MinMaxScaler, StandardScaler
 from daskml_core.svm import SVC, LinearSVC
 from tests.fits import FITS, Interrupted, bits, data, stopped_after
 
@@ -94,6 +95,55 @@ def test_a_checkpoint_of_threads_is_resumed_on_workers_and_back(tmp_path, lbfgs)
     with stopped_after(None) as rest:
         assert bits(LBFGS(*data(), checkpoint=tmp_path / "c")) == expected
     assert len([kernel for kernel in rest if kernel != "checksum"]) == n - 6
+
+
+@pytest.mark.parametrize("name", ["HalvingGridSearchCV", "HyperbandSearchCV"])
+def test_a_race_interrupted_on_one_thread_goes_on_with_two_and_on_workers(name, tmp_path):
+    fit = FITS[name]
+
+    def found(search):
+        keep = ("params", "test_score", "partial_fit_calls", "rank_test_score")
+        best = search.best_estimator_
+        return digest(({k: search.cv_results_[k] for k in keep}, search.best_params_, best.coef_, best.intercept_))
+
+    n, _ = length(fit)
+    with dask.config.set({"num_workers": 1, "scheduler": "threads"}):
+        expected = found(fit(*data()))
+        interrupt(fit, *data(), tmp_path / "c", n // 3)
+    with dask.config.set({"num_workers": 2, "scheduler": "threads"}):
+        interrupt(fit, *data(), tmp_path / "c", n // 3)
+    with (
+        LocalCluster(n_workers=3, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster),
+        stopped_after(None) as rest,
+    ):
+        assert found(fit(*data(), checkpoint=tmp_path / "c")) == expected
+    assert len([kernel for kernel in rest if kernel != "checksum"]) == n - 2 * (n // 3)
+
+
+OF_ONE_SWEEP = {
+    "StandardScaler": StandardScaler,
+    "MinMaxScaler": MinMaxScaler,
+    "Nystroem": lambda: Nystroem(n_components=7, landmarks="k-means"),
+    "RBFSampler": lambda: RBFSampler(gamma="scale", n_components=7),
+}
+
+
+@pytest.mark.parametrize("name", OF_ONE_SWEEP)
+def test_what_takes_one_sweep_does_not_take_it_again(name, tmp_path):
+    X, _ = data()
+    make, place = OF_ONE_SWEEP[name], tmp_path / "c"
+    with stopped_after(None) as happened:
+        expected = bits(make().fit(X))
+    assert len(happened) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.Checkpoint, "verify", lambda self: (_ for _ in ()).throw(Interrupted))
+        with pytest.raises(Interrupted):
+            make().fit(X, checkpoint=place)
+    with stopped_after(None) as rest:
+        assert bits(make().fit(X, checkpoint=place)) == expected
+    assert rest == ["checksum"]
+    assert not place.exists()
 
 
 def test_a_resumed_model_tells_the_sweeps_of_the_whole_fit(tmp_path):

@@ -290,7 +290,7 @@ class Checkpoint:
         if not parts:
             parts = [
                 f"{now['kernels']} was asked for with other parameters: the start of the fit, a random state that is not "
-                "fixed, the number of threads in a search by halving, or a machine that computes other bits"
+                "fixed, or a machine that computes other bits"
             ]
         return (
             f"Sweep {self.n_replayed + 1} of the checkpoint {self.journal.path} is another one ({'; '.join(parts)}). "

@@ -6,6 +6,7 @@ Sweeps are cyclic, so an LRU cache would throw out each span just before its nex
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 import uuid
@@ -307,11 +308,12 @@ class Engine:
         asked = {span_of[i].lo: span_of[i] for order in fold.orders for i in order}
         first = not self._checked
         request = tasks.FoldRequest(fold.kernel, fold.params, checksum, self.at_a_time)
+        dealt = self._dealt(fold)
 
         def attempt() -> tuple[int, list[tasks.FoldStep]]:
             pinned_now = self._touch(name, [asked[lo] for lo in sorted(asked)])
             chains = []
-            for carry, order in zip(fold.carries, fold.orders, strict=True):
+            for carry, order in [(carry, order) for carries, order in dealt for carry in carries]:
                 steps: list[tuple[Any, ...]] = []
                 group: list[int] = []
                 for here, following in zip(order, [*order[1:], None], strict=True):
@@ -327,7 +329,7 @@ class Engine:
         pinned_now, answers = self._guarded(name, attempt)
         if isinstance(self.executor, Threads):
             Threads.warm.add(name)
-        rows = sum(self.blocks.lengths[i] for order in fold.orders for i in order)
+        rows = sum(self.blocks.lengths[i] * len(carries) for carries, order in dealt for i in order)
         fraction = rows / max(1, self.blocks.n_rows)
         bytes_read = 0 if self._in_memory else sum(step.bytes_read for step in answers)
         bytes_read += pinned_now if not self._in_memory else 0
@@ -336,7 +338,18 @@ class Engine:
         self._checked = self._checked or fraction >= 1.0
         self.count(name, time.perf_counter() - start, bytes_read, fraction)
         tables = [table for step in answers for table in step.checksums]
-        return [step.carry for step in answers], np.concatenate([np.zeros((0, 4), dtype=np.int64), *tables])
+        last = [step.carry for step in answers]
+        if fold.gather is not None:
+            coming = iter(last)
+            last = [fold.gather(list(itertools.islice(coming, len(carries)))) for carries, _ in dealt]
+        return last, np.concatenate([np.zeros((0, 4), dtype=np.int64), *tables])
+
+    def _dealt(self, fold: Fold) -> list[tuple[list[Any], Sequence[int]]]:
+        """The carries of each chain, several where one can be dealt out, and its order of blocks."""
+        if fold.deal is None:
+            return [([carry], order) for carry, order in zip(fold.carries, fold.orders, strict=True)]
+        n = max(1, self.n_threads * self.executor.processes // len(fold.carries))
+        return [(fold.deal(carry, n), order) for carry, order in zip(fold.carries, fold.orders, strict=True)]
 
     def _guarded(self, name: str, attempt: Callable[[], R]) -> R:
         """The result of an attempt to go over the data; a second one, with fresh tasks, where the first was lost.
