@@ -273,24 +273,23 @@ def frozen_for_a_while(seeds, quick):
 
 @fault("a worker frozen by SIGSTOP for good", "`SweepTimeoutError` (where it is set) naming the blocks outstanding")
 def frozen(seeds, quick):
-    with cluster() as client:
-        victim = pids(client)[0]
-        try:
-            with (
-                dask.config.set({"daskml-core.sweep-timeout": 3}),
-                in_the_middle_of(4, lambda: kill(victim, signal.SIGSTOP)),
-                pytest.raises(SweepTimeoutError, match=r"Outstanding: row block.* on tcp://"),
-            ):
-                fit(*problem(**SLOW))
-        finally:
-            kill(victim, signal.SIGCONT)
+    victim = pids(shared_client())[0]
+    try:
+        with (
+            dask.config.set({"daskml-core.sweep-timeout": 3}),
+            in_the_middle_of(4, lambda: kill(victim, signal.SIGSTOP)),
+            pytest.raises(SweepTimeoutError, match=r"Outstanding: row block.* on tcp://"),
+        ):
+            fit(*problem(**SLOW))
+    finally:
+        kill(victim, signal.SIGCONT)
     return "so it does, after the 3 s that were set"
 
 
 def sticking(block, block_info=None):
     """Block 7 never comes."""
     if block.size and block_info and block_info[0]["chunk-location"][0] == 7:
-        time.sleep(8)
+        time.sleep(5)
     return block
 
 
@@ -305,7 +304,6 @@ def stuck(seeds, quick):
             ),
         ):
             fit(*problem(sticking))
-    close_shared()
     return "so it does, after the 2 s that were set, on workers and in threads"
 
 
@@ -342,7 +340,7 @@ def moved(seeds, quick):
 @fault("every resident block spilled to disk", SAME)
 def spilled(seeds, quick):
     limits = {"distributed.worker.memory.target": 1e-9, "distributed.worker.memory.spill": False}
-    with dask.config.set(limits), cluster(memory_limit="4 GiB") as client:
+    with dask.config.set(limits), cluster(memory_limit="4 GiB", processes=not quick) as client:
         on_disk = []
 
         def look(number):
@@ -428,7 +426,9 @@ def holder_of_parameters(seeds, quick):
 @fault("cluster.adapt() between 1 and 3 workers in the middle", SAME)
 def adaptive(seeds, quick):
     for residency in (False,) if quick else (True, False):
-        made = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", silence_logs=60)
+        made = LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=not quick, dashboard_address=":0", silence_logs=60
+        )
         seen = set()
         with made as local, Client(local) as client:
             fit(*problem())
@@ -439,7 +439,7 @@ def adaptive(seeds, quick):
                 seen.add(len(client.scheduler_info(n_workers=-1)["workers"]))
 
             with on_sweep(change):
-                bits = fit(*problem(seconds=0.1), residency=residency)
+                bits = fit(*problem(seconds=0.02 if quick else 0.1), residency=residency)
         assert bits == expected(), residency
     assert residency or max(seen) > 1, seen
     return f"{min(seen)} to {max(seen)} workers: same bits" + (
@@ -450,7 +450,9 @@ def adaptive(seeds, quick):
 @fault("a worker joins, another is retired, in the middle", SAME)
 def scaling(seeds, quick):
     for residency in (True, False):
-        made = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", silence_logs=60)
+        made = LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=not quick, dashboard_address=":0", silence_logs=60
+        )
         with made as local, Client(local) as client:
             fit(*problem())
 
