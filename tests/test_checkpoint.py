@@ -1,6 +1,7 @@
 """Checkpoints: an interrupted fit goes on to the same bits, and a checkpoint of anything else is refused by name."""
 
 import errno
+import inspect
 import os
 import signal
 import subprocess
@@ -700,6 +701,18 @@ def test_a_warning_points_at_the_line_that_fits(name):
     with pytest.warns(errors.ConvergenceWarning) as told:
         LATE[name]().fit(X, y)
     assert {Path(w.filename).name for w in told} == {Path(__file__).name}
+
+
+READS_NOTHING = {"PolynomialCountSketch"}
+
+
+def test_every_estimator_that_reads_data_takes_a_checkpoint():
+    from tests.test_sklearn_contract import ESTIMATORS
+
+    classes = {type(estimator) for estimator in ESTIMATORS}
+    assert len(classes) >= 30
+    without = {cls.__name__ for cls in classes if "checkpoint" not in inspect.signature(cls.fit).parameters}
+    assert without <= READS_NOTHING
 
 
 def test_the_signature_of_fit_is_the_one_that_is_written():

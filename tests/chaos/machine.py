@@ -56,14 +56,22 @@ class Workers:
         self._context = cluster(n_workers=2)
         self.client = self._context.__enter__()
 
+    def _settled(self) -> list[int]:
+        """Process ids of the workers, if all that are wanted are there: one that is still starting is not started again."""
+        found, made = pids(self.client), self.client.cluster.workers
+        return found if len(found) == len(made) == len(self.client.cluster.worker_spec) else []
+
     def scale(self, n: int) -> None:
         """Have n workers; what has to start is not waited for."""
-        self.client.cluster.scale(n)
+        if self._settled():
+            steps["rescaled"] += 1
+            self.client.cluster.scale(n)
 
     def kill_one(self) -> None:
-        """End a worker by SIGKILL; its nanny starts another."""
-        there = pids(self.client)
-        if there:
+        """End one of several workers by SIGKILL; its nanny starts another."""
+        there = self._settled()
+        if len(there) > 1:
+            steps["worker killed"] += 1
             kill(there[0])
 
     def close(self) -> None:
@@ -126,7 +134,7 @@ class FitKillResume(RuleBasedStateMachine):
         # Without a scheduler's name the client is the current one.
         where = None if self.where == "workers" else self.where
         if where is None:
-            _workers[0].client.wait_for_workers(1, timeout=60)
+            _workers[0].client.wait_for_workers(1, timeout=180)
         with dask.config.set(scheduler=where, num_workers=2):
             yield
 
@@ -219,18 +227,15 @@ class FitKillResume(RuleBasedStateMachine):
 
     @rule(n=st.integers(1, MOST_WORKERS))
     def rescale(self, n: int) -> None:
-        steps["rescaled"] += 1
         _workers[0].scale(n)
 
     @rule(name=st.sampled_from(NAMES), n=st.integers(1, MOST_WORKERS), at=st.integers(1, 5))
     def rescale_in_the_middle(self, name: str, n: int, at: int) -> None:
-        steps["rescaled in the middle"] += 1
         self.where = "workers"
         self._fit(name, event=lambda: _workers[0].scale(n), at=at)
 
     @rule(name=st.sampled_from(NAMES), at=st.integers(1, 5), after=st.none() | st.integers(2, 8))
     def kill_a_worker_in_the_middle(self, name: str, at: int, after: int | None) -> None:
-        steps["worker killed"] += 1
         self.where = "workers"
         self._fit(name, after, event=lambda: _workers[0].kill_one(), at=at)
 

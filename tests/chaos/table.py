@@ -47,6 +47,8 @@ def main() -> int:
             continue
         start = time.perf_counter()
         done += 1
+        if fault.group != "workers":
+            close_shared()
         try:
             measured = fault.run(range(1 if given.quick else given.times * fault.seeds), given.quick)
         except Exception:
