@@ -23,6 +23,7 @@ from daskml_core.data.chunks import (
     missing_objects,
     present,
 )
+from daskml_core.data.stores import is_transport
 from daskml_core.data.trust import refuse_untrusted
 from daskml_core.errors import DamagedChunkError, MissingChunksError, StoreChangedError
 from daskml_core.sweep import Array
@@ -92,7 +93,7 @@ class Source:
         try:
             now = _layout(zarr.open_array(store, path=self.array.path, mode=mode))
         except Exception as error:
-            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            if is_transport(error) and not isinstance(error, FileNotFoundError):
                 # The network's moment of weakness: no reason to throw a fit away.
                 log.warning("The metadata of array %s could not be compared with what it was: %s.", name, error)
                 return
