@@ -161,3 +161,18 @@ def test_at_most_as_many_threads_of_a_worker_as_fit_work_at_a_time():
     assert seen == [(4, 4), (2, 2)]
     assert sums[0] == sums[1]
     assert engine.projected_peak_bytes <= base + extra
+
+
+def test_what_compresses_well_is_planned_with_its_compressed_bytes(tmp_path):
+    X = np.zeros((200_000, 40), dtype="f4")
+    X[:, 0] = np.arange(200_000)
+    options = {"chunks": (50_000, 20), "config": {"write_empty_chunks": True}}
+    packed = zarr.create_array(tmp_path / "packed", data=X, **options)
+    plain = zarr.create_array(tmp_path / "plain", data=X, compressors=None, **options)
+    needs = []
+    for array in (packed, plain):
+        blocks = load(array, None, count_rows=count_rows)
+        needs.append(Engine(blocks, kernels=[(GRAM, None)]).footprint.per_thread)
+        largest = max(path.stat().st_size for path in (tmp_path / array.store.root.name).rglob("c/*/*"))
+        assert blocks.X.encoded_bytes == (2 * largest,)
+    assert needs[0] < 0.8 * needs[1]

@@ -44,13 +44,19 @@ class Source:
     stamps: Array | None = None
     keys: Array | None = None
     metadata_stamp: int = 0
+    largest_bytes: int | None = None
+    """Of a stored object, encoded; ``None`` where the store does not tell."""
 
     @classmethod
     def of(cls, array: Any, there: Present | None) -> Source:
         """The array as it is now."""
-        if there is None or there.stamps is None:
+        if there is None:
             return cls(array, _layout(array))
-        return cls(array, _layout(array), *_fingerprint(there.stamps), there.metadata_stamp)
+        sizes = [size for key, size in there.sizes.items() if key[-1:].isdigit()]
+        largest = max(sizes) if sizes and min(sizes) >= 0 else None
+        if there.stamps is None:
+            return cls(array, _layout(array), largest_bytes=largest)
+        return cls(array, _layout(array), *_fingerprint(there.stamps), there.metadata_stamp, largest)
 
     def refuse_changed(self) -> None:
         """Refuse a store that is not what it was when it was checked; attributes may change.

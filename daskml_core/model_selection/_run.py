@@ -236,15 +236,24 @@ def _batchable(request: Request, estimators: Sequence[Any]) -> _Batchable:
     return _Batchable(scalers[0], models, data, gram[0])
 
 
-def _fits(batch: Any, jobs: Sequence[Job]) -> Engine | None:
+def _engine(batch: Any, jobs: Sequence[Job], scoring: Sequence[tuple[Any, Any]]) -> Engine:
+    kernels = [*batch.kernels(jobs), *scoring]
+    return Engine(batch.data.blocks, kernels=kernels, held_bytes=batch.held_bytes(jobs))
+
+
+def _fits(batch: Any, jobs: Sequence[Job], scoring: Sequence[tuple[Any, Any]]) -> Engine | None:
     try:
-        return Engine(batch.data.blocks, kernels=batch.kernels(jobs), held_bytes=batch.held_bytes(jobs))
+        return _engine(batch, jobs, scoring)
     except MemoryPlanError:
         return None
 
 
-def _cut_into_batches(batch: Any, jobs: Sequence[Job], n_settings: int) -> tuple[Engine, list[list[Job]]]:
+def _cut_into_batches(
+    batch: Any, jobs: Sequence[Job], n_settings: int, scoring: Sequence[tuple[Any, Any]]
+) -> tuple[Engine, list[list[Job]]]:
     """As few batches of whole settings as fit into memory, and an engine that has room for the largest.
+
+    All models are scored at once, whatever the batches: ``scoring`` are the kernels of that sweep.
 
     Raises
     ------
@@ -255,19 +264,18 @@ def _cut_into_batches(batch: Any, jobs: Sequence[Job], n_settings: int) -> tuple
         bounds = [round(i * n_settings / n) for i in range(n + 1)]
         return [[job for job in jobs if lo <= job.setting < stop] for lo, stop in itertools.pairwise(bounds)]
 
-    engine = _fits(batch, jobs)
+    engine = _fits(batch, jobs, scoring)
     if engine is not None:
         return engine, [list(jobs)]
     low, high = 1, n_settings
     while high - low > 1:
         middle = (low + high) // 2
-        if _fits(batch, max(batches(middle), key=len)) is not None:
+        if _fits(batch, max(batches(middle), key=len), scoring) is not None:
             high = middle
         else:
             low = middle
     parts = batches(high)
-    largest = max(parts, key=len)
-    return Engine(batch.data.blocks, kernels=batch.kernels(largest), held_bytes=batch.held_bytes(largest)), parts
+    return _engine(batch, max(parts, key=len), scoring), parts
 
 
 class BatchRun:
@@ -285,7 +293,6 @@ class BatchRun:
             for split in range(folds.n_splits)
         ]
         self.batch = self.parts.batch(self.parts.data, folds, self.jobs, self.parts.scaler)
-        self.engine, self.batches = _cut_into_batches(self.batch, self.jobs, len(estimators))
         classes, first = self.parts.data.classes, self.parts.models[0]
         self.metrics = {
             name: metric_of(
@@ -293,6 +300,39 @@ class BatchRun:
             )
             for name, scorer in request.scorers.items()
         }
+        self.engine, self.batches = _cut_into_batches(self.batch, self.jobs, len(estimators), self._scoring())
+
+    def _scoring(self) -> list[tuple[Any, Any]]:
+        """Kernels of the sweep that scores all models, with parameters of the right size, for the memory plan."""
+        needs = {metric.need for metric in self.metrics.values() if metric is not None}
+        if not needs:
+            return []
+        data, folds = self.parts.data, self.folds
+        K, m = self._n_outputs(), len(self.jobs)
+        masks = [folds.test, folds.train] if self.request.train_scores else [folds.test]
+        # Rows that a model is scored on, on the average: a row counts in so many of the splits.
+        rows = max(-(-folds.n_rows * int(mask.sum(axis=0).max()) // folds.n_splits) for mask in masks)
+        params = ScoreParams(
+            W=np.broadcast_to(np.zeros(()), (data.blocks.n_features, m * K)),
+            b=np.broadcast_to(np.zeros(()), (m * K,)),
+            n_outputs=K,
+            split=np.array([job.split for job in self.jobs]),
+            cells=folds.test,
+            cell_of=folds.cell_of,
+            n_classes=None if data.classes is None else len(data.classes),
+            wants=frozenset(needs - {"rank"}),
+            softmax=False,
+            exponential=False,
+            max_distinct=min(distinct_scores(m), rows),
+            weighted=self.request.weigh_scores,
+        )
+        kernels = [(FOLD_SCORES, params)] if params.wants else []
+        return kernels + ([(FOLD_RANKS, params)] if "rank" in needs else [])
+
+    def _n_outputs(self) -> int:
+        """Columns of a model's coefficients."""
+        classes = self.parts.data.classes
+        return 1 if classes is None or len(classes) <= 2 else len(classes)
 
     def plan(self) -> SearchPlan:
         """What the run will do."""
