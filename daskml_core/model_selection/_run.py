@@ -22,6 +22,7 @@ from sklearn.utils import indexable
 from daskml_core.data import is_lazy
 from daskml_core.data.targets import merge_target_moments
 from daskml_core.engine import Engine, Plan, run_sweeps
+from daskml_core.engine.events import Scored, current_watch
 from daskml_core.errors import CheckpointError, FitInterrupted, MemoryPlanError
 from daskml_core.estimator import SweepEstimator
 from daskml_core.kernels.fold_scores import FOLD_RANKS, FOLD_SCORES, ScoreParams
@@ -305,6 +306,7 @@ class BatchRun:
                 models[job.setting][job.split] = self._finished(job)
             scoring = time.perf_counter()
             test = self._scores(self.folds.test, models, test=True)
+            tell_best(request.settings, test, len(self.estimators))
             train = self._scores(self.folds.train, models, test=False) if request.train_scores else {}
             score_s = np.full(shape, (time.perf_counter() - scoring) / len(self.jobs))
             result = Evaluation(test, train, models, fit_s, score_s, self.plan(), self.folds)
@@ -467,6 +469,21 @@ def call_scorer(scorer: Any, model: Any, X: Any, y: Any, sample_weight: Any = No
     return float(value)
 
 
+def tell_best(settings: Sequence[Mapping[str, Any]], scores: Mapping[str, Array], n_scored: int) -> None:
+    """Tell those who watch which setting is the best so far, by the first metric's mean over the splits that are there."""
+    watch = current_watch()
+    if watch is None or not scores:
+        return
+    metric, table = next(iter(scores.items()))
+    there = np.isfinite(table)
+    means = np.where(
+        there.any(axis=1), np.where(there, table, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1), -np.inf
+    )
+    best = int(means.argmax())
+    if np.isfinite(means[best]):
+        watch.tell(Scored(dict(settings[best]), float(means[best]), metric, n_scored, len(settings)))
+
+
 def failed_score(error: Exception, error_score: Any) -> float:
     """The score that stands for a failure, told in a warning; or the failure itself."""
     if isinstance(error_score, str) and error_score == "raise":
@@ -583,6 +600,7 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
                     except Exception as error:
                         tables[name][setting, split] = failed_score(error, request.error_score)
             score_s[setting, split] = time.perf_counter() - started
+            tell_best(request.settings, test, len(estimators) if split else setting + 1)
     if n_failed == len(estimators) * folds.n_splits:
         raise ValueError(f"All the {n_failed} fits failed. The last error: {type(last).__name__}: {last}") from last
     if n_failed:

@@ -160,7 +160,8 @@ def correct(
         steps = min(max_iter, patience) if exact else max_iter
         state = yield from lbfgs(objective, state=state, tol=tol, max_iter=steps)
         assert isinstance(state, LBFGSState)
-        if state.converged or not exact or state.n_iter >= max_iter:
+        stopped = state.n_iter < steps and not state.stalled
+        if state.converged or not exact or state.n_iter >= max_iter or stopped:
             return state
         at: Evaluation = yield from objective.evaluate(state.theta, order=2)
         state = newton_state(objective, state.theta, at, tol, state.n_iter, state.step)

@@ -1,0 +1,2 @@
+def display_of_this_fit():
+    return None
