@@ -197,13 +197,19 @@ class Watch:
     ----------
     listeners : called in this order.
     outer : the watch of the fit that this one is a part of; it is told the same.
+    callbacks : whose listeners are among them.
     """
 
-    def __init__(self, listeners: Sequence[Listener], outer: Watch | None = None) -> None:
+    def __init__(
+        self, listeners: Sequence[Listener], outer: Watch | None = None, callbacks: Sequence[Any] = ()
+    ) -> None:
         self.listeners = tuple(listeners)
+        self.callbacks = tuple(callbacks)
         self.outer = outer
         self.stopped = ""
         """Why a model was stopped early, if one was."""
+        self.failed = False
+        """Whether a listener has raised."""
         # Solvers that are independent of each other step on threads of their own.
         self._telling = threading.RLock()
         self._n_data = 0
@@ -220,7 +226,11 @@ class Watch:
             elif isinstance(event, SweepEnded):
                 self.bytes_read += event.bytes_read
                 self._gone_over[event.data][1] += event.fraction
-            why = [listener(event) for listener in self.listeners]
+            try:
+                why = [listener(event) for listener in self.listeners]
+            except BaseException:
+                self.fail()
+                raise
             reason = next((answer for answer in why if answer), "")
             if self.outer is not None:
                 if isinstance(event, StepAccepted) and event.attributes is not None:
@@ -228,6 +238,12 @@ class Watch:
                     event = replace(event, attributes=None)
                 reason = self.outer.tell(event) or reason
             return reason
+
+    def fail(self) -> None:
+        """Take down that a listener has raised: the fit ends with its error, and a search around it as well."""
+        self.failed = True
+        if self.outer is not None:
+            self.outer.fail()
 
     def stop(self, why: str) -> None:
         """Take down that a model was stopped early."""
@@ -244,8 +260,12 @@ class Watch:
     def tell_own(self, event: FitBegan | FitEnded) -> None:
         """Tell an event to those who watch this fit and not only one around it."""
         with self._telling:
-            for listener in self.listeners:
-                listener(event)
+            try:
+                for listener in self.listeners:
+                    listener(event)
+            except BaseException:
+                self.fail()
+                raise
 
     def new_data(self) -> int:
         """A number for one more data set."""
@@ -255,9 +275,10 @@ class Watch:
             self._n_data += 1
             return self._n_data - 1
 
-    def has(self, listener: Listener) -> bool:
-        """Whether someone listens already, here or around."""
-        return listener in self.listeners or (self.outer is not None and self.outer.has(listener))
+    def has(self, callback: Any) -> bool:
+        """Whether a callback listens already, here or around."""
+        here = any(known is callback for known in self.callbacks)
+        return here or (self.outer is not None and self.outer.has(callback))
 
 
 _current: ContextVar[Watch | None] = ContextVar("daskml_core_watch", default=None)

@@ -46,6 +46,15 @@ def _tear_down(estimator: Any) -> None:
     """Leave the context that `with_callbacks` keeps: callbacks whose setup began are told that the fit is over."""
 
 
+@contextmanager
+def apart() -> Iterator[None]:
+    """While a callback has a sweep made (to score a model), which is none of the fit's, nor of its checkpoint's."""
+    from daskml_core.engine.checkpoint import _aside
+
+    with watched_by(None), _aside():
+        yield
+
+
 class Tasks:
     """The tree of tasks that scikit-learn's callbacks are told of: a fit, and in it one task a step of a solver.
 
@@ -71,6 +80,12 @@ class Tasks:
         """Tasks begin with a sweep and end with the step that came of it."""
         if self._root is None:
             return None
+        if not isinstance(event, SweepBegan | StepAccepted):
+            return None
+        with apart():
+            return self._tell(event)
+
+    def _tell(self, event: SweepBegan | StepAccepted) -> str | None:
         if isinstance(event, SweepBegan) and self._step is None:
             self._step = self._root.subcontext(task_name="step")
             self._step.call_on_fit_task_begin(estimator=self.estimator, **self.data)
@@ -113,6 +128,12 @@ def stopped_early() -> bool:
     return watch is not None and bool(watch.stopped)
 
 
+def callback_failed() -> bool:
+    """Whether a callback has raised in the fit that is running: that is not the failure of one of its models."""
+    watch = current_watch()
+    return watch is not None and watch.failed
+
+
 def _names_of(subject: Any, function: Callable[..., Any], given: Mapping[str, Any]) -> tuple[str, ...]:
     """Names of the estimator and of those within it."""
     if subject is None:
@@ -125,16 +146,34 @@ def _names_of(subject: Any, function: Callable[..., Any], given: Mapping[str, An
     return (*names, *(() if inner is None else _names_of(inner, function, {})))
 
 
-def _listeners(subject: Any, outer: Watch | None) -> list[Listener]:
+def _listeners(fit: str, callbacks: Sequence[Any], outer: Watch | None) -> list[Listener]:
     """Those who listen to this fit and not yet to one around it."""
-    found = [cb.on_event for cb in callbacks_of(subject) if hasattr(cb, "on_event")]
-    found = [listener for listener in found if outer is None or not outer.has(listener)]
+    found: list[Listener] = [
+        functools.partial(callback.on_event, fit)
+        for callback in callbacks
+        if hasattr(callback, "on_event") and (outer is None or not outer.has(callback))
+    ]
     if outer is None:
         from daskml_core.engine.feed import feed_of_this_fit
         from daskml_core.engine.progress import display_of_this_fit
 
-        found += [listener for listener in (display_of_this_fit(), feed_of_this_fit()) if listener is not None]
+        # Whoever has chosen a bar, this library's or scikit-learn's, wants no other.
+        display = None if any(type(cb).__name__ == "ProgressBar" for cb in callbacks) else display_of_this_fit()
+        feed = None if any(hasattr(cb, "topic") for cb in callbacks) else feed_of_this_fit()
+        found += [listener for listener in (display, feed) if listener is not None]
     return found
+
+
+def _number(subject: Any, name: str) -> float | None:
+    """A setting of the estimator, or of the last one within it."""
+    while not hasattr(subject, name):
+        inner = getattr(subject, "estimator", None)
+        steps = getattr(subject, "steps", None)
+        subject = inner if inner is not None else steps[-1][1] if steps else None
+        if subject is None:
+            return None
+    value = getattr(subject, name)
+    return float(value) if isinstance(value, int | float) and value > 0 else None
 
 
 @contextmanager
@@ -146,21 +185,23 @@ def watching(
     They have the checkpoint of a `daskml_core.callback.Checkpoint`, where there is one.
     """
     subject = args[0] if args and "self" in signature.parameters else None
-    outer = current_watch()
-    listeners = _listeners(subject, outer)
-    if not listeners and not callbacks_of(subject):
+    outer, fit, callbacks = current_watch(), uuid.uuid4().hex, callbacks_of(subject)
+    listeners = _listeners(fit, callbacks, outer)
+    if not listeners and not callbacks:
         yield kwargs  # nobody watches, or only those around
         return
     given = signature.bind_partial(*args, **kwargs).arguments
     kwargs = _with_checkpoint(subject, signature, kwargs)
-    tasks = Tasks(subject, given) if callbacks_of(subject) else None
-    watch = Watch([*listeners, *([] if tasks is None else [tasks])], outer)
-    settings = {name: getattr(subject, name, None) for name in ("tol", "max_iter")}
+    tasks = Tasks(subject, given) if callbacks else None
+    watch = Watch([*listeners, *([] if tasks is None else [tasks])], outer, callbacks)
+    model = given.get("estimator") if subject is None else subject
+    checkpoint = kwargs.get("checkpoint")
     began = FitBegan(
-        uuid.uuid4().hex,
+        fit,
         _names_of(subject, function, given),
-        *(float(value) if isinstance(value, int | float) else None for value in settings.values()),  # type: ignore[arg-type]
-        None if kwargs.get("checkpoint") is None else str(kwargs["checkpoint"]),
+        _number(model, "tol"),
+        _number(model, "max_iter"),
+        None if checkpoint is None else str(checkpoint),
     )
     started = time.perf_counter()
     try:

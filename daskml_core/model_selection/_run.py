@@ -23,6 +23,7 @@ from daskml_core.data import is_lazy
 from daskml_core.data.targets import merge_target_moments
 from daskml_core.engine import Engine, Plan, run_sweeps
 from daskml_core.engine.events import Scored, current_watch
+from daskml_core.engine.watching import callback_failed
 from daskml_core.errors import CheckpointError, FitInterrupted, MemoryPlanError
 from daskml_core.estimator import SweepEstimator
 from daskml_core.kernels.fold_scores import FOLD_RANKS, FOLD_SCORES, ScoreParams
@@ -486,7 +487,7 @@ def tell_best(settings: Sequence[Mapping[str, Any]], scores: Mapping[str, Array]
 
 def failed_score(error: Exception, error_score: Any) -> float:
     """The score that stands for a failure, told in a warning; or the failure itself."""
-    if isinstance(error_score, str) and error_score == "raise":
+    if callback_failed() or (isinstance(error_score, str) and error_score == "raise"):
         raise error
     warnings.warn(
         f"Scoring failed. The score on this train-test partition will be set to {error_score}. "
@@ -578,7 +579,7 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
             except (CheckpointError, FitInterrupted):
                 raise  # not the model\'s failure, but the end of the search
             except Exception as error:
-                if isinstance(request.error_score, str) and request.error_score == "raise":
+                if callback_failed() or (isinstance(request.error_score, str) and request.error_score == "raise"):
                     raise
                 n_failed, last = n_failed + 1, error
                 for name in request.scorers:
