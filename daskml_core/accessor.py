@@ -7,11 +7,18 @@ from typing import Any
 
 import xarray as xr
 
+__all__ = ["MLAccessor"]
+
 
 @xr.register_dataset_accessor("ml")
 @xr.register_dataarray_accessor("ml")
 class MLAccessor:
     """Models on a DataArray or a Dataset.
+
+    Parameters
+    ----------
+    data : DataArray or Dataset
+        xarray passes it: write ``ds.ml``.
 
     Examples
     --------

@@ -36,6 +36,8 @@ from daskml_core.solvers.kmeans_seeding import as_sampled, sample_size, solve_sa
 from daskml_core.sweep import Array, Kernel, Sweep
 from daskml_core.validate import non_negative, positive, random_seed
 
+__all__ = ["Nystroem", "PolynomialCountSketch", "RBFSampler"]
+
 CUT = 1e-6
 """Eigenvalues of the landmarks' kernel matrix below this part of the largest are noise, which their root would blow up."""
 

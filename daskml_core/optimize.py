@@ -40,6 +40,8 @@ from daskml_core.solvers.sgd import block_order
 from daskml_core.sweep import Array, Fold, Sweep
 from daskml_core.validate import non_negative, positive, positive_integer, random_seed, unit_interval
 
+__all__ = ["minimize"]
+
 _OPTIONS: dict[str, set[str]] = {
     "gradient_descent": {"learning_rate", "momentum", "momentum_coefficient"},
     "lbfgs": {"memory"},
@@ -163,6 +165,8 @@ def minimize(
         gradient_descent: ``learning_rate`` (a number or "backtracking"), ``momentum`` ("none", "heavy_ball", "nesterov"),
         ``momentum_coefficient``. lbfgs: ``memory``. sgd: ``learning_rate``, ``decay`` (rate / (1 + decay t)),
         ``momentum_coefficient``, ``batch_size``, ``random_state``.
+    feature_dim : str, optional
+        The dimension of the features of a DataArray, where it cannot be told.
     checkpoint : path, optional
         Directory in which an interrupted run is kept, so that the same call goes on from there.
 

@@ -14,6 +14,8 @@ from daskml_core.model_selection._batch import NotBatchable
 from daskml_core.model_selection._folds import Folds, n_rows_of
 from daskml_core.model_selection._run import BatchRun, Request
 
+__all__ = ["Pipeline", "make_pipeline"]
+
 
 class Pipeline(Portable, reference.Pipeline):
     """scikit-learn's pipeline; a `StandardScaler` in front of a linear model is folded into it when it is fitted.
@@ -21,6 +23,17 @@ class Pipeline(Portable, reference.Pipeline):
     The features' moments are found in the model's first sweep, and the scaling becomes a part of its coefficients while it
     is trained. The steps are fitted as they would have been one after the other. Any other pipeline is fitted as
     scikit-learn fits it. `GridSearchCV` does the same for scikit-learn's own pipelines.
+
+    Parameters
+    ----------
+    steps : list of (name, transformer or estimator)
+    transform_input, memory, verbose : as in scikit-learn
+
+    Attributes
+    ----------
+    steps : list of (name, fitted step)
+    named_steps : by name
+    n_features_in_, feature_names_in_
 
     Examples
     --------
@@ -56,6 +69,17 @@ class Pipeline(Portable, reference.Pipeline):
 def make_pipeline(*steps: Any, memory: Any = None, verbose: bool = False) -> Pipeline:
     """A `Pipeline` whose steps are named after their classes.
 
+    Parameters
+    ----------
+    *steps : transformers, and at last an estimator
+    memory, verbose : as in `Pipeline`
+
+    Returns
+    -------
+    Pipeline
+
+    Examples
+    --------
     >>> from daskml_core.linear_model import Ridge
     >>> [name for name, _ in make_pipeline(Ridge()).steps]
     ['ridge']

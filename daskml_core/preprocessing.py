@@ -18,6 +18,8 @@ from daskml_core.kernels.moments import AFFINE, FEATURE_MOMENTS, AffineParams, F
 from daskml_core.model_file import Portable
 from daskml_core.sweep import Array, RowMap, Sweep
 
+__all__ = ["MinMaxScaler", "StandardScaler"]
+
 
 class _Scaler(Portable, CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Shared by the scalers: moments in one sweep, an affine map of the rows."""

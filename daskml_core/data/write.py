@@ -58,6 +58,17 @@ def write(
     Notes
     -----
     Memory: one block of the input and of the output for each thread; each is read once.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np, xarray as xr
+    >>> import daskml_core
+    >>> field = xr.DataArray(np.arange(6.0).reshape(2, 3), dims=("lat", "lon"), name="t").chunk(lat=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     daskml_core.write(field + 1, f"{folder}/t.zarr")
+    ...     float(xr.open_zarr(f"{folder}/t.zarr", consolidated=False).t.sum())
+    21.0
     """
     dataset = result.to_dataset(name=result.name or "result") if hasattr(result, "to_dataset") else result
     lazy = {str(name): array for name, array in dataset.data_vars.items() if array.chunks is not None and array.ndim}

@@ -116,7 +116,39 @@ def require_fit(blocks: RowBlocks, need: Footprint) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a fit will do, known before any chunk is read."""
+    """What a fit will do, known before any chunk is read.
+
+    ``print`` it, or read the fields.
+
+    Attributes
+    ----------
+    estimator : str
+    n_rows, n_features : int
+    dtype : str
+        In which X is computed.
+    n_blocks, n_spans : int
+        Row-blocks, and the tasks of a sweep over them.
+    bytes_per_sweep, resident_bytes : int
+        Of decoded X, y and weights; resident are those that stay in memory between sweeps, in ``n_resident_spans`` spans.
+    n_resident_spans : int
+    projected_peak_bytes, memory_limit_bytes : int
+        Of each process.
+    processes, threads : int
+        Threads are those of each process.
+    kernels : tuple of str
+        What the sweeps compute.
+    sweeps : str
+        How many there will be, in words.
+    notes : tuple of str
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskml_core.linear_model import LogisticRegression
+    >>> plan = LogisticRegression().plan(np.ones((1_000, 3)), np.arange(1_000) % 2)
+    >>> plan.n_rows, plan.n_blocks, plan.projected_peak_bytes < plan.memory_limit_bytes
+    (1000, 1, True)
+    """
 
     estimator: str
     n_rows: int

@@ -514,6 +514,14 @@ class ElasticNetCV(_GramSearch):
 class LassoCV(ElasticNetCV):
     """Lasso that chooses alpha by cross-validation, in one sweep: `ElasticNetCV` with ``l1_ratio=1``.
 
+    Parameters
+    ----------
+    eps, alphas, fit_intercept, max_iter, tol, cv, positive : as in `ElasticNetCV`
+
+    Attributes
+    ----------
+    alpha_, alphas_, mse_path_, coef_, intercept_, dual_gap_, n_iter_, n_sweeps_, n_features_in_ : as in `ElasticNetCV`
+
     Examples
     --------
     >>> import numpy as np

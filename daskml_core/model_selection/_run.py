@@ -48,7 +48,32 @@ log = logging.getLogger("daskml_core")
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """How a search will go over the data, known before X is read."""
+    """How a search will go over the data, known before X is read.
+
+    ``print`` it, or read the fields.
+
+    Attributes
+    ----------
+    estimator : str
+    n_settings, n_splits, n_models : int
+    n_batches : int
+        Batches of models that are trained side by side; 0 where models are fitted one after the other.
+    sweeps : str
+        What the fit will read.
+    reason : str
+        Why models are fitted one after the other; empty where they are not.
+    engine : Plan or None
+        Blocks, spans and memory of a batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskml_core.linear_model import LogisticRegression
+    >>> from daskml_core.model_selection import GridSearchCV
+    >>> plan = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=3).plan(np.ones((60, 2)), np.arange(60) % 2)
+    >>> plan.n_models, plan.n_batches
+    (6, 1)
+    """
 
     estimator: str
     n_settings: int

@@ -306,6 +306,20 @@ class RandomizedSearchCV(_Search, reference.RandomizedSearchCV):
     As `GridSearchCV`, with scikit-learn's ``param_distributions``, ``n_iter`` and ``random_state``, which draws the same
     settings as scikit-learn's.
 
+    Parameters
+    ----------
+    estimator : estimator or pipeline
+    param_distributions : dict or list of dict
+        Lists, or distributions with ``rvs``, by parameter.
+    n_iter : int, default=10
+        Settings that are drawn.
+    random_state : int or RandomState, optional
+    scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score : as in `GridSearchCV`
+
+    Attributes
+    ----------
+    cv_results_, best_params_, best_score_, best_estimator_, n_sweeps_, search_plan_ : as in `GridSearchCV`
+
     Examples
     --------
     >>> import numpy as np

@@ -124,8 +124,10 @@ def train_test_split(
 
     Parameters
     ----------
-    *arrays : arrays with the same number of rows, in any container; the first one's chunks are the blocks.
-    test_size, train_size : part (float) or number (int) of rows; 25 % are test rows by default.
+    *arrays : arrays with the same number of rows
+        In any container; the first one's chunks are the blocks.
+    test_size, train_size : float or int, optional
+        Part or number of rows; 25 % are test rows by default.
     random_state : int, optional
         ``None`` is a fixed seed.
     shuffle : bool, default=True
@@ -135,10 +137,13 @@ def train_test_split(
         and held as 4 bytes a row.
     by : {"row", "block"}, default="row"
         ``"block"`` sends whole blocks: nothing is copied, and neighbouring rows do not end up on both sides.
+    feature_dim : str, optional
+        The dimension of the features of DataArrays, where it cannot be told.
 
     Returns
     -------
-    list : train and test part of each array, ``[a_train, a_test, b_train, b_test, ...]``.
+    list of arrays
+        Train and test part of each, ``[a_train, a_test, b_train, b_test, ...]``.
 
     Examples
     --------

@@ -46,6 +46,34 @@ def cross_validate(
     ``pre_dispatch`` have nothing to do here and are refused. ``checkpoint`` is a directory in which an interrupted run is
     kept, so that the same one goes on from there.
 
+    Parameters
+    ----------
+    estimator : estimator or pipeline
+    X : array-like (n_rows, n_features)
+        In any container.
+    y : array-like (n_rows,), optional
+    groups : array-like (n_rows,), optional
+        For splitters that keep groups together.
+    scoring : str, callable, list or dict, optional
+        As `GridSearchCV`'s.
+    cv : int, splitter or splits, optional
+        As `GridSearchCV`'s.
+    n_jobs, pre_dispatch : refused
+        Models are trained side by side where the data lie.
+    verbose : int, default=0
+    params : dict, optional
+        For ``fit``; what has a value a row is split with the rows.
+    return_train_score, return_estimator, return_indices : bool, default=False
+    error_score : "raise" or float, default=nan
+        The score of a split whose fit fails.
+    checkpoint : path, optional
+        A directory in which an interrupted run is kept, so that the same one goes on from there.
+
+    Returns
+    -------
+    dict of ndarray (n_splits,)
+        scikit-learn's keys: ``test_score`` or ``test_<metric>``, ``fit_time``, ``score_time``, and what else is asked for.
+
     Examples
     --------
     >>> import numpy as np
@@ -94,6 +122,33 @@ def cross_val_score(
 ) -> Array:
     """The score of an estimator on every split (n_splits,), as `cross_validate` with one metric.
 
+    Parameters
+    ----------
+    estimator : estimator or pipeline
+    X : array-like (n_rows, n_features)
+        In any container.
+    y : array-like (n_rows,), optional
+    groups : array-like (n_rows,), optional
+        For splitters that keep groups together.
+    scoring : str or callable, optional
+        One metric; the estimator's own by default.
+    cv : int, splitter or splits, optional
+        As `GridSearchCV`'s.
+    n_jobs, pre_dispatch : refused
+        Models are trained side by side where the data lie.
+    verbose : int, default=0
+    params : dict, optional
+        For ``fit``; what has a value a row is split with the rows.
+    error_score : "raise" or float, default=nan
+    checkpoint : path, optional
+        A directory in which an interrupted run is kept, so that the same one goes on from there.
+
+    Returns
+    -------
+    ndarray (n_splits,) float64
+
+    Examples
+    --------
     >>> import numpy as np
     >>> from daskml_core.linear_model import LogisticRegression
     >>> X = np.random.default_rng(0).normal(size=(60, 2))
@@ -128,6 +183,35 @@ def cross_val_predict(
 
     Parameters are scikit-learn's. For linear models the result is in X's container, and lazy where X is: the models are
     trained now, in one batch; rows are predicted when they are asked for. For other estimators it is NumPy.
+
+    Parameters
+    ----------
+    estimator : estimator or pipeline
+    X : array-like (n_rows, n_features)
+        In any container.
+    y : array-like (n_rows,), optional
+    groups : array-like (n_rows,), optional
+        For splitters that keep groups together.
+    cv : int, splitter or splits, optional
+        As `GridSearchCV`'s.
+    n_jobs, pre_dispatch : refused
+        Models are trained side by side where the data lie.
+    verbose : int, default=0
+    params : dict, optional
+        For ``fit``; what has a value a row is split with the rows.
+    method : {"predict", "predict_proba", "predict_log_proba", "decision_function"}, default="predict"
+    checkpoint : path, optional
+        A directory in which an interrupted run is kept, so that the same one goes on from there.
+
+    Returns
+    -------
+    array (n_rows,) or (n_rows, n_classes)
+        For linear models in X's container, lazy where X is; for others NumPy.
+
+    Raises
+    ------
+    ValueError
+        Splits in which a row is held out never, or more than once.
 
     Examples
     --------

@@ -1,0 +1,87 @@
+"""The reference: for each public module a page that lists every name of its ``__all__``, written before Sphinx reads."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+    from sphinx.config import Config
+
+MODULES = [
+    "daskml_core",
+    "daskml_core.linear_model",
+    "daskml_core.cluster",
+    "daskml_core.svm",
+    "daskml_core.kernel_approximation",
+    "daskml_core.preprocessing",
+    "daskml_core.pipeline",
+    "daskml_core.model_selection",
+    "daskml_core.metrics",
+    "daskml_core.inspection",
+    "daskml_core.optimize",
+    "daskml_core.accessor",
+    "daskml_core.errors",
+    "daskml_core.data",
+    "daskml_core.engine",
+]
+# What these offer is imported from elsewhere: `load` and `save` from the package itself.
+ELSEWHERE = {"daskml_core.model_file"}
+
+
+def public_names(module: ModuleType) -> list[str]:
+    """``__all__``."""
+    return sorted(module.__all__, key=str.lower)
+
+
+def page(name: str) -> str:
+    """reStructuredText of a module: its docstring, then classes and functions, each with a page of its own."""
+    module = importlib.import_module(name)
+    names = public_names(module)
+    classes = [n for n in names if inspect.isclass(getattr(module, n))]
+    functions = [n for n in names if n not in classes]
+    lines = [name, "=" * len(name), "", inspect.getdoc(module) or "", "", f".. currentmodule:: {name}", ""]
+    for title, group in (("Classes", classes), ("Functions", functions)):
+        if group:
+            lines += [f".. rubric:: {title}", "", ".. autosummary::", "   :toctree: generated", "   :nosignatures:", ""]
+            lines += [f"   {n}" for n in group] + [""]
+    return "\n".join(lines)
+
+
+def write(app: Sphinx, config: Config) -> None:
+    """Write ``reference/<module>.rst``; files that would not change are left, so that nothing is built twice."""
+    folder = Path(app.srcdir) / "reference"
+    folder.mkdir(exist_ok=True)
+    for name in MODULES:
+        path, text = folder / f"{name}.rst", page(name)
+        if not path.exists() or path.read_text() != text:
+            path.write_text(text)
+
+
+def skip(app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: Any) -> bool | None:
+    """Methods that scikit-learn's own base classes document are not documented once more."""
+    function = obj.fget if isinstance(obj, property) else obj
+    home = getattr(function, "__module__", None)
+    if inspect.isroutine(function) and home is not None and not home.startswith("daskml_core"):
+        return True
+    return None
+
+
+def name_attributes(app: Sphinx, doctree: Any) -> None:
+    """Sphinx heads the compact list of attributes "Variables"."""
+    from docutils import nodes
+
+    for field in doctree.findall(nodes.field_name):
+        if field.astext() == "Variables":
+            field.children = [nodes.Text("Attributes")]
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    app.connect("config-inited", write)
+    app.connect("autodoc-skip-member", skip)
+    app.connect("doctree-read", name_attributes)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
