@@ -11,6 +11,5 @@ from daskml_core.callback._dask_events import DaskEvents
 from daskml_core.callback._early_stopping import EarlyStopping
 from daskml_core.callback._history import History
 from daskml_core.callback._progress import ProgressBar
-from daskml_core.engine import events
 
-__all__ = ["Callback", "Checkpoint", "DaskEvents", "EarlyStopping", "History", "ProgressBar", "events"]
+__all__ = ["Callback", "Checkpoint", "DaskEvents", "EarlyStopping", "History", "ProgressBar"]

@@ -27,7 +27,7 @@ class FitBegan:
     estimators: tuple[str, ...]
     """Names of the classes: a search or pipeline first, what it trains after it."""
     tol: float | None = None
-    max_iter: int | None = None
+    max_iter: float | None = None
     checkpoint: str | None = None
 
 
@@ -118,9 +118,14 @@ class StepAccepted:
         """What the solver stops at: a gap, a gradient's largest entry, or how far centres moved."""
         return next((float(self.record[name]) for name in CRITERIA if name in self.record), None)
 
+    @property
+    def criterion_name(self) -> str:
+        """What `criterion` is, in a word."""
+        return next((word for name, word in CRITERIA.items() if name in self.record), "")
+
 
 LOSSES = ("loss", "inertia", "inertia_per_row")
-CRITERIA = ("gap", "grad_norm", "center_shift")
+CRITERIA = {"gap": "gap", "grad_norm": "gradient", "center_shift": "shift"}
 
 
 @dataclass(frozen=True, slots=True)

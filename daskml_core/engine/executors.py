@@ -193,8 +193,8 @@ class Threads:
     def _run(self, name: str, calls: Sequence[Callable[[], Any]], places: Sequence[Sequence[Place]]) -> list[Any]:
         """Results of the calls, which are about these blocks."""
         if self.watched:
-            self._begun, ended = len(calls), []
-            self._ended = ended
+            ended: list[None] = []
+            self._begun, self._ended = len(calls), ended
 
             def counted(call: Callable[[], Any]) -> Any:
                 result = call()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
+from collections.abc import Callable
 from html import escape
 from typing import Any, Protocol
 
@@ -98,7 +99,7 @@ class Notebook:
         picture = HTML(self.picture(status))
         if self._handle is None:
             self._handle = display(picture, display_id=True)
-        elif self._handle is not None:
+        else:
             self._handle.update(picture)
 
     def end(self, status: Status) -> None:
@@ -150,7 +151,7 @@ class Display:
         self.status = Status()
         self._canvas, self._delay_s = canvas, delay_s
         self._over = threading.Event()
-        self._shown = False
+        self._shown = self._broken = False
         self._thread: threading.Thread | None = None
 
     def __call__(self, event: Event) -> None:
@@ -165,8 +166,18 @@ class Display:
         wait = self._delay_s
         while not self._over.wait(wait):
             self._shown = True
-            self._canvas.draw(self.status)
+            self._try(self._canvas.draw)
             wait = self._canvas.every_s
+
+    def _try(self, draw: Callable[[Status], None]) -> None:
+        """Draw, and no more after that has failed: no fit ends for the sake of its picture."""
+        if self._broken:
+            return
+        try:
+            draw(self.status)
+        except Exception:
+            self._broken = True
+            log.debug("The progress cannot be shown.", exc_info=True)
 
     def _end(self) -> None:
         self._over.set()
@@ -176,7 +187,7 @@ class Display:
         self._thread = None
         _showing.release()
         if self._shown or self._delay_s == 0:
-            self._canvas.end(self.status)
+            self._try(self._canvas.end)
 
 
 def in_notebook() -> bool:

@@ -67,6 +67,7 @@ class Status:
         self.kernels = ""
         self.loss: float | None = None
         self.criterion: float | None = None
+        self.criterion_name = ""
         self.target: float | None = None
         self.models, self.running = 1, 1
         self.best: Scored | None = None
@@ -126,7 +127,7 @@ class Status:
             self.loss = loss
         if criterion is None or not math.isfinite(criterion):
             return
-        self.criterion = criterion
+        self.criterion, self.criterion_name = criterion, event.criterion_name
         self.target = event.target if event.target is not None else self.tol
         self._n_iter = float(event.record.get("n_iter", 0))
         if len(self._falls) < MOST_MODELS:
@@ -147,9 +148,9 @@ class Status:
 
     @property
     def fraction(self) -> float:
-        """Part of the current sweep that is done; 1 between sweeps."""
+        """Part of the current sweep that is done; 1 between sweeps, and 0 before the first."""
         sweep = self.sweep
-        return 1.0 if sweep is None else min(1.0, max(0.0, sweep.done()))
+        return float(self.n_sweeps > 0) if sweep is None else min(1.0, max(0.0, sweep.done()))
 
     @property
     def bytes_per_s(self) -> float | None:
@@ -198,14 +199,15 @@ class Status:
 
     def words(self) -> list[str]:
         """What there is to say, the most telling first."""
-        found = [f"sweep {self.n_sweeps + (self.sweep is not None)}"]
+        number = self.n_sweeps + (self.sweep is not None)
+        found = [f"sweep {number}" if number else "looking at the data"]
         if self.ended is not None:
             found = [f"{self.n_sweeps} sweep{'s' if self.n_sweeps != 1 else ''}"]
         if self.loss is not None and self.models == 1:
             found.append(f"loss {self.loss:.5g}")
         if self.criterion is not None and self.models == 1 and self.ended is None:
-            goal = f" > {self.target:.1g}" if self.target else ""
-            found.append(f"to go {self.criterion:.1e}{goal}")
+            goal = f" \u2192 {self.target:.1e}" if self.target else ""
+            found.append(f"{self.criterion_name} {self.criterion:.1e}{goal}")
         if self.models > 1:
             found.append(
                 f"{self.running} of {self.models} models running" if self.ended is None else f"{self.models} models"
@@ -218,7 +220,7 @@ class Status:
         elif rate is not None:
             found.append(f"{format_bytes(rate)}/s")
         if resident is not None and self.ended is None:
-            found.append("in memory" if resident >= 1 else f"{resident:.0%} in memory")
+            found.append("in memory" if resident >= 1 else f"{resident:.0%} in memory" if resident else "streamed")
         if self.replayed:
             found.append(f"{self.replayed} from the checkpoint")
         if self.lost:

@@ -238,8 +238,8 @@ def _close(watch: Watch, tasks: Tasks | None, outcome: str, started: float, erro
         except Exception as late:
             failed.append(late)
     if error is not None:
-        for late in failed:
-            error.add_note(f"A callback failed as well when the fit was over: {type(late).__name__}: {late}")
+        for other in failed:
+            error.add_note(f"A callback failed as well when the fit was over: {type(other).__name__}: {other}")
     elif failed:
         raise failed[0]
 

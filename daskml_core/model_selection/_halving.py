@@ -250,8 +250,8 @@ class _Race:
         watch = current_watch()
         if watch is not None:
             best = max(self.scores, key=lambda i: (self.scores[i], -i))
-            params = self.settings[best]
-            watch.tell(Scored(params, float(self.scores[best]), self.metric, len(self.scores), len(self.settings)))
+            told = (float(self.scores[best]), self.metric, len(self.scores), len(self.settings))
+            watch.tell(Scored(self.settings[best], *told))
 
 
 def _rungs(n: int, first: int, last: int, factor: float) -> list[tuple[int, int]]:
