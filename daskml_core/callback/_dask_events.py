@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from daskml_core.callback._base import Propagated
+from daskml_core.dashboard.log import TOPIC
 from daskml_core.engine.events import Event, FitBegan, FitEnded
-from daskml_core.engine.feed import TOPIC, Feed
+from daskml_core.engine.feed import Feed
 
 
 class DaskEvents(Propagated):

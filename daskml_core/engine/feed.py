@@ -12,6 +12,7 @@ import sys
 import time
 from typing import Any
 
+from daskml_core.dashboard.log import PAGE_KEY, TOPIC
 from daskml_core.engine.events import (
     Event,
     FitBegan,
@@ -21,10 +22,6 @@ from daskml_core.engine.events import (
     WorkerLost,
 )
 from daskml_core.engine.settings import setting
-
-TOPIC = "daskml_core"
-PAGE_KEY = "daskml_core-page"
-"""Of the scheduler's metadata: whether a page listens."""
 
 MOST_MODELS = 100
 """Models of one sweep that are told of one by one."""
@@ -39,6 +36,7 @@ def as_dict(event: Event) -> dict[str, Any]:
     found: dict[str, Any] = {"kind": type(event).__name__}
     if isinstance(event, StepAccepted):
         plain = {"model": event.model, "n_models": event.n_models, "loss": event.loss, "criterion": event.criterion}
+        plain |= {"criterion_name": event.criterion_name, "target": event.target}
         return found | {name: _plain(value) for name, value in plain.items()}
     for field in dataclasses.fields(event):
         value = getattr(event, field.name)

@@ -24,6 +24,7 @@ MODULES = [
     "daskml_core.metrics",
     "daskml_core.inspection",
     "daskml_core.callback",
+    "daskml_core.dashboard",
     "daskml_core.optimize",
     "daskml_core.accessor",
     "daskml_core.errors",
