@@ -146,7 +146,7 @@ class View:
         from bokeh.models import BasicTicker
         from bokeh.plotting import figure
 
-        p = figure(
+        p: Any = figure(
             title=title, height=230, sizing_mode="stretch_width", tools="hover,pan,xwheel_zoom,reset",
             toolbar_location="right", min_border=12, border_fill_color="white", x_range=self._x, **options,
         )  # fmt: skip
@@ -177,7 +177,7 @@ class View:
         return p
 
     def _criterion_figure(self) -> Any:
-        from bokeh.models import Span
+        from bokeh.models.annotations import Span
 
         p = self._figure("What the solver stops at", y_axis_type="log")
         line = p.line("sweep", "value", source=self.criteria, color=ORANGE, line_width=2)

@@ -35,7 +35,12 @@ def as_dict(event: Event) -> dict[str, Any]:
     """
     found: dict[str, Any] = {"kind": type(event).__name__}
     if isinstance(event, StepAccepted):
-        plain = {"model": event.model, "n_models": event.n_models, "loss": event.loss, "criterion": event.criterion}
+        plain: dict[str, Any] = {
+            "model": event.model,
+            "n_models": event.n_models,
+            "loss": event.loss,
+            "criterion": event.criterion,
+        }
         plain |= {"criterion_name": event.criterion_name, "target": event.target}
         return found | {name: _plain(value) for name, value in plain.items()}
     for field in dataclasses.fields(event):
