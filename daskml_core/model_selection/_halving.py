@@ -36,6 +36,7 @@ from daskml_core.kernels.pairs import ErrorSums, PairCounts
 from daskml_core.linear_model._data import load_with_target, one_column
 from daskml_core.model_file import Portable
 from daskml_core.model_selection._folds import _values
+from daskml_core.search_html import ShownSearch
 from daskml_core.sweep import Fold, Sweep
 from daskml_core.validate import random_seed
 
@@ -79,7 +80,7 @@ def _best_has(method: str) -> Any:
     return check
 
 
-class _Racing(Portable, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator):
+class _Racing(ShownSearch, Portable, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator):
     """What the searches share: the race itself."""
 
     estimator: Any
