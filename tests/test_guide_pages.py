@@ -10,7 +10,7 @@ matplotlib.use("Agg")
 GUIDE = Path(__file__).parents[1] / "docs" / "guide"
 
 
-@pytest.mark.parametrize("page", ["pictures.md"])
+@pytest.mark.parametrize("page", ["pictures.md", "watching.md"])
 def test_every_block_of_a_page_runs(page, tmp_path, monkeypatch):
     import matplotlib.pyplot as plt
 

@@ -110,7 +110,8 @@ class View:
 
     def __init__(self, log: FitLog) -> None:
         from bokeh.layouts import column, row
-        from bokeh.models import ColumnDataSource, DataRange1d, Div, Select
+        from bokeh.models import ColumnDataSource, DataRange1d
+        from bokeh.models.widgets import Div, Select
 
         self._log, self._seen = log, (-1, "")
         self.choice = Select(title="", options=[("", "the newest fit")], value="", width=330)
