@@ -181,6 +181,17 @@ def test_a_listener_that_raises_ends_the_fit_with_its_error(at, name):
     assert current_watch() is None
 
 
+def test_a_listener_that_raises_stop_iteration_ends_no_solver():
+    X, y = data()
+
+    def raises(event):
+        if isinstance(event, StepAccepted):
+            raise StopIteration
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        told(lambda: FITS["lbfgs"](X, y), raises)
+
+
 def test_replayed_sweeps_and_written_checkpoints_are_told(tmp_path):
     from tests.fits import Interrupted, stopped_after
 

@@ -36,7 +36,7 @@ def test_every_import_of_the_package_is_a_declared_dependency():
     # What only a function imports may come with an extra.
     extras = {
         n
-        for extra in ("dashboard", "examples", "notebook", "remote")
+        for extra in ("dashboard", "examples", "export", "notebook", "remote")
         for n in bounds(PROJECT["optional-dependencies"][extra])
     }
     for indent, allowed in (("", required), (" +", required | extras)):

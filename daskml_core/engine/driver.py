@@ -108,17 +108,15 @@ def drive(
                 single_threaded_blas()
             ):  # what a solver computes itself must not depend on the machine's threads either
                 request = run.solver.send(answer)
-            while not isinstance(request, Sweep | Fold | tuple):
-                if isinstance(request, Work):
-                    with single_threaded_blas():
+                while not isinstance(request, Sweep | Fold | tuple):
+                    if isinstance(request, Work):
                         request = run.solver.send(engine.work(request))
-                    continue
-                row = request.record()
-                row |= {"sweeps": engine.n_sweeps, "bytes_read": engine.bytes_read}
-                row |= {"seconds": time.perf_counter() - started}
-                run.outcome.history.append(row)
-                reply = look(number, request, row) if watch is not None or on_state is not None else None
-                with single_threaded_blas():
+                        continue
+                    row = request.record()
+                    row |= {"sweeps": engine.n_sweeps, "bytes_read": engine.bytes_read}
+                    row |= {"seconds": time.perf_counter() - started}
+                    run.outcome.history.append(row)
+                    reply = look(number, request, row) if watch is not None or on_state is not None else None
                     request = run.solver.send(reply)
         except StopIteration as stop:
             run.outcome.state, run.done = stop.value, True

@@ -233,6 +233,9 @@ class Watch:
                 self._gone_over[event.data][1] += event.fraction
             try:
                 why = [listener(event) for listener in self.listeners]
+            except StopIteration as error:  # the driver would take it for the end of a solver
+                self.fail()
+                raise RuntimeError("A callback raised StopIteration.") from error
             except BaseException:
                 self.fail()
                 raise

@@ -25,6 +25,7 @@ MODULES = [
     "daskml_core.inspection",
     "daskml_core.callback",
     "daskml_core.dashboard",
+    "daskml_core.onnx",
     "daskml_core.optimize",
     "daskml_core.accessor",
     "daskml_core.errors",
