@@ -114,7 +114,8 @@ class View:
         from bokeh.models.widgets import Div, Select
 
         self._log, self._seen = log, (-1, "")
-        self.choice = Select(title="", options=[("", "the newest fit")], value="", width=330)
+        newest: Any = [("", "the newest fit")]
+        self.choice: Any = Select(title="", options=newest, value="", width=330)
         self.head = Div(text="", sizing_mode="stretch_width")
         self.foot = Div(text="", sizing_mode="stretch_width")
         self.losses = ColumnDataSource({"sweep": [], "loss": []})
