@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.data.load import as_blocked
 from daskml_core.data.read import compute_dtype
-from daskml_core.engine import CheckpointPath, resumable, run_sweeps
+from daskml_core.engine import CheckpointPath, resumable, run_sweeps, watched
 from daskml_core.estimator import SweepEstimator, load_features, sample_budget
 from daskml_core.kernels.feature_maps import (
     COUNT_SKETCH,
@@ -343,6 +343,7 @@ class PolynomialCountSketch(_FeatureMap):
         self.n_components = n_components
         self.random_state = random_state
 
+    @watched
     def fit(self, X: Any, y: Any = None, *, feature_dim: str | None = None) -> Self:
         """Draw the hashes; X is not read. Returns self."""
         m = _whole("n_components", self.n_components)

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from daskml_core.data import as_blocked, is_lazy, refuse_no_numbers
@@ -20,7 +21,7 @@ from daskml_core.sweep import Array, RowMap, Sweep
 __all__ = ["MinMaxScaler", "StandardScaler"]
 
 
-class _Scaler(Portable, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class _Scaler(Portable, CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Shared by the scalers: moments in one sweep, an affine map of the rows."""
 
     _feature_dim: str | None = None

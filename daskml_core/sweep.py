@@ -147,3 +147,14 @@ class Work:
     name: str
     key: Any
     run: Callable[[], Any]
+
+
+class _Stop:
+    """The class of `STOP`."""
+
+    def __repr__(self) -> str:
+        return "STOP"
+
+
+STOP = _Stop()
+"""What a solver is answered at the head of its loop where it is to end as if its iterations were used up."""

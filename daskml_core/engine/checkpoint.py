@@ -31,9 +31,11 @@ import numpy as np
 
 from daskml_core import __version__
 from daskml_core.engine.checksum import CHECKSUM_SWEEP
+from daskml_core.engine.events import CheckpointWritten, tell
 from daskml_core.engine.portable import NotPortable, classes_of, decode, digest, encode
 from daskml_core.engine.segments import Damaged, Journal, is_url, local_path
 from daskml_core.engine.settings import setting
+from daskml_core.engine.watching import watching
 from daskml_core.errors import CheckpointError, CheckpointMismatchError, CheckpointWarning
 from daskml_core.sweep import Array, Block, Fold, Kernel, Sweep, Work
 
@@ -167,6 +169,7 @@ class Checkpoint:
             return
         self._next_segment += 1
         self._pending, self._pending_bytes = [], 0
+        tell(CheckpointWritten(str(self.journal.path), self._next_segment - 1))
 
     def _give_up(self, why: str, *, forever: bool) -> None:
         self._stopped = forever
@@ -489,24 +492,26 @@ def resumable(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        path = kwargs.get("checkpoint")
-        root = setting("checkpoint")
-        running = _current.get()
-        if running is not None:
-            if path is not None:
-                raise CheckpointError(
-                    f"This fit is part of one that keeps the checkpoint {running.journal.path}; it takes none of its own."
-                )
-            return function(*args, **kwargs)
-        if path is None and root is None:
-            return function(*args, **kwargs)
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        identity = _identity(function, bound.arguments)
-        where: Any = path if path is not None else _below(root, identity)
-        if not isinstance(where, str | os.PathLike):
-            raise TypeError(f"checkpoint must be the path of a directory or a URL, got {where!r}.")
-        return _run(Checkpoint(where, identity), functools.partial(function, *args, **kwargs))
+        with watching(function, signature, args, kwargs) as given:
+            path = given.get("checkpoint")
+            root = setting("checkpoint")
+            running = _current.get()
+            if running is not None:
+                if path is not None:
+                    raise CheckpointError(
+                        f"This fit is part of one that keeps the checkpoint {running.journal.path}; "
+                        "it takes none of its own."
+                    )
+                return function(*args, **given)  # type: ignore[arg-type]
+            if path is None and root is None:
+                return function(*args, **given)  # type: ignore[arg-type]
+            bound = signature.bind(*args, **given)
+            bound.apply_defaults()
+            identity = _identity(function, bound.arguments)
+            where: Any = path if path is not None else _below(root, identity)
+            if not isinstance(where, str | os.PathLike):
+                raise TypeError(f"checkpoint must be the path of a directory or a URL, got {where!r}.")
+            return _run(Checkpoint(where, identity), functools.partial(function, *args, **given))  # type: ignore[arg-type]
 
     return run
 

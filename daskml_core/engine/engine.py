@@ -20,6 +20,7 @@ from daskml_core.data.blocks import BlockedArray, RowBlocks
 from daskml_core.engine import memory, tasks
 from daskml_core.engine.checkpoint import current_checkpoint
 from daskml_core.engine.checksum import CHECKSUM
+from daskml_core.engine.events import DataPlanned, SweepBegan, SweepEnded, WorkerLost, current_watch, watched_by
 from daskml_core.engine.executors import CODE_BYTES, Executor, Threads, Workers, active_executor
 from daskml_core.engine.faults import Killed, Lost, Overdue, in_sweep, rows_of
 from daskml_core.engine.memory import format_bytes
@@ -93,6 +94,9 @@ class Engine:
         self.executor: Executor = executor or (Threads(n_threads=1) if small else active_executor())
         self.costs: list[SweepCost] = []
         self._checkpoint = current_checkpoint()
+        self._watch = current_watch()
+        self._data: int | None = None  # of the data set, for those who watch
+        self._sweeping = False
         self._checked = False
         self.base_bytes = self.executor.base_bytes()
         names = {kernel.task_name(params) for kernel, params in kernels}
@@ -266,10 +270,11 @@ class Engine:
 
     def sweep_now(self, *sweeps: Sweep) -> tuple[Any, ...]:
         """The answer to `sweep` by going over the data, whatever a checkpoint holds."""
-        start = time.perf_counter()
         # Words of letters between dashes: Dask leaves anything else out of the names that its dashboard shows.
         name = "-and-".join(dict.fromkeys(s.kernel.task_name(s.params) for s in sweeps if s.kernel is not CHECKSUM))
         name = name or CHECKSUM.task_name(None)
+        self._tell_begin(name, self.blocks.n_blocks)
+        start = time.perf_counter()
         requests = tasks.Requests(
             tuple(sweep.kernel for sweep in sweeps),
             tuple(sweep.params for sweep in sweeps),
@@ -305,8 +310,9 @@ class Engine:
 
     def fold_now(self, fold: Fold, *, checksum: bool = False) -> tuple[list[Any], Array]:
         """The answer to `fold` by going over the data, and checksums (n, 4) of its blocks where they are asked for."""
-        start = time.perf_counter()
         name = fold.kernel.task_name(fold.params)
+        self._tell_begin(name, sum(len(order) for order in fold.orders))
+        start = time.perf_counter()
         span_of = {i: span for span in self._spans for i in range(span.lo, span.stop)}
         asked = {span_of[i].lo: span_of[i] for order in fold.orders for i in order}
         first = not self._checked
@@ -367,7 +373,10 @@ class Engine:
             left = {False: 1, True: MOST_BY_CHANCE}
             while True:
                 try:
-                    return attempt()
+                    if self._watch is None:
+                        return attempt()
+                    with watched_by(None):
+                        return attempt()
                 except Lost as error:
                     left[error.by_chance] -= 1
                     if left[error.by_chance] < 0:
@@ -419,6 +428,50 @@ class Engine:
     def count(self, name: str, seconds: float, bytes_read: int, fraction: float) -> None:
         """Take down what a conversation with the data cost."""
         self.costs.append(SweepCost(name, seconds, bytes_read, fraction))
+        if self._watch is not None:
+            self._tell_end(self.costs[-1])
+
+    # -- those who watch -----------------------------------------------------------------------------------------
+
+    def _tell_plan(self) -> int:
+        """Number of this data set for those who watch, who are told of it first."""
+        if self._data is None:
+            assert self._watch is not None
+            self._data = self._watch.new_data()
+            executor = self.executor
+            executor.watched = True
+            self._watch.tell(
+                DataPlanned(
+                    self._data, self.blocks.n_rows, self.blocks.n_features, self.blocks.n_blocks, self.n_spans,
+                    self._total_bytes, self.resident_bytes, self._in_memory, executor.processes, executor.n_threads,
+                )
+            )  # fmt: skip
+        return self._data
+
+    def _tell_begin(self, name: str, n_blocks: int) -> None:
+        if self._watch is None:
+            return
+        data = self._tell_plan()
+        self._sweeping = True
+        self._watch.tell(SweepBegan(data, len(self.costs) + 1, name, n_blocks, self._progress))
+
+    def _progress(self) -> float:
+        """The part of the current sweep that is done. Not the executor's own method: it may be another one by then."""
+        return self.executor.progress()
+
+    def _tell_end(self, cost: SweepCost) -> None:
+        assert self._watch is not None
+        data = self._tell_plan()
+        blocks = round(cost.fraction * self.blocks.n_blocks)
+        replayed, self._sweeping = not self._sweeping, False
+        for worker in self.executor.lost():
+            self._watch.tell(WorkerLost(worker))
+        self._watch.tell(
+            SweepEnded(
+                data, len(self.costs), cost.name, blocks, cost.fraction, cost.bytes_read, cost.seconds,
+                self.resident_bytes, replayed,
+            )
+        )  # fmt: skip
 
     @property
     def n_sweeps(self) -> float:

@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol, TypeVar
@@ -47,6 +48,16 @@ class Executor(Protocol):
     processes: int
     memory_limit: int
     """Bytes that a fit may use in each process."""
+    watched: bool
+    """Whether someone asks for `progress`."""
+
+    def progress(self) -> float:
+        """The part of the current call's tasks that have ended; may be asked from any thread."""
+        ...
+
+    def lost(self) -> list[str]:
+        """Addresses of the workers that have gone since the last call."""
+        ...
 
     def base_bytes(self) -> int:
         """Memory that a process uses before a fit starts."""
@@ -174,6 +185,15 @@ class Threads:
         limit = memory_limit_setting()
         self.limited = limit is not None
         self.memory_limit = process_limit() if limit is None else limit
+        self.watched = False
+        self._ended: list[None] = []
+        self._begun = 0
+
+    def progress(self) -> float:
+        return len(self._ended) / max(1, self._begun)
+
+    def lost(self) -> list[str]:
+        return []
 
     def base_bytes(self) -> int:
         if self.limited:
@@ -188,6 +208,16 @@ class Threads:
 
     def _run(self, name: str, calls: Sequence[Callable[[], Any]], places: Sequence[Sequence[Place]]) -> list[Any]:
         """Results of the calls, which are about these blocks."""
+        if self.watched:
+            ended: list[None] = []
+            self._begun, self._ended = len(calls), ended
+
+            def counted(call: Callable[[], Any]) -> Any:
+                result = call()
+                ended.append(None)
+                return result
+
+            calls = [functools.partial(counted, call) for call in calls]
         timeout = setting("sweep-timeout")
         if timeout is None:
             return self._compute(name, calls)
@@ -306,6 +336,25 @@ class Workers:
         limit = worker_limit(workers, ask(client, workers), DASK_SAFE_FRACTION)
         asked = memory_limit_setting()
         self.memory_limit = limit if asked is None else min(asked, limit)
+        self.watched = False
+        self._there = set(self.workers)
+        self._begun = 0
+        # Weakly: a future that is held keeps its result on the cluster.
+        self._running: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    def progress(self) -> float:
+        running = sum(not future.done() for future in list(self._running))
+        return 1.0 - running / max(1, self._begun)
+
+    def lost(self) -> list[str]:
+        there = set(self.client.scheduler_info(n_workers=-1)["workers"])
+        gone, self._there = sorted(self._there - there), there
+        return gone
+
+    def _follow(self, futures: Sequence[Any]) -> None:
+        """Take down the tasks that make up the current call."""
+        if self.watched:
+            self._begun, self._running = len(futures), weakref.WeakSet(futures)
 
     def base_bytes(self) -> int:
         info = self.client.scheduler_info(n_workers=-1)["workers"]
@@ -319,7 +368,10 @@ class Workers:
         if self.client.status != "running":
             raise Lost("the scheduler has gone")
         try:
-            return Workers(self.client)
+            found = Workers(self.client)
+            # Those that went between are still to be told of.
+            found.watched, found._there = self.watched, found._there | self._there
+            return found
         except Exception as error:
             raise Lost(f"no worker has come back: {type(error).__name__}: {error}") from error
 
@@ -425,6 +477,7 @@ class Workers:
                 answers[i] = future
         about = {future.key: [self._recipes[span.key]] for future, span in zip(answers, spans, strict=True)}
         first = list(answers)
+        self._follow(first)
         # Large partials meet on the workers; small ones are fetched as soon as few are left, a round trip less.
         few = fan_in if shared is requests else 1
         while len(answers) > few:
@@ -449,6 +502,7 @@ class Workers:
         groups = [[spans[i] for i in own] for own in places]
         keys = self._keys(name, len(groups))
         grouped = self.client.map(tasks.run_spans, [requests] * len(groups), groups, key=keys, pure=False)
+        self._follow(grouped)
         about = {
             future.key: [self._recipes[span.key] for span in group]
             for future, group in zip(grouped, groups, strict=True)
@@ -496,6 +550,7 @@ class Workers:
                 about[step.key] = [replace(recipe, blocks=tuple(recipe.blocks[i] for i in positions))]
                 every.append(step)
             last.append(step)
+        self._follow(every)
         return self._gather(last, every, about)
 
     def _gather(

@@ -145,10 +145,14 @@ class HuberRegressor(LinearRegressorBase):
         else:
             options = dict(self.solver_options or {})
             solver = SOLVERS[self.solver](objective, start, tol=self.tol, max_iter=self.max_iter, **options)
-        outcome = self._run(solver, data, self._kernels(data))
+
+        def fitted(state: Any) -> dict[str, Any]:
+            theta = state.theta
+            return {"coef_": theta[:d].copy(), "intercept_": float(theta[d]), "scale_": float(theta[-1])}
+
+        outcome = self._run(solver, data, self._kernels(data), fitted=fitted)
         self._finish(outcome.state, self.max_iter)
-        theta = outcome.state.theta
-        self.coef_, self.intercept_, self.scale_ = theta[:d].copy(), float(theta[d]), float(theta[-1])
+        self.coef_, self.intercept_, self.scale_ = fitted(outcome.state).values()
         return self
 
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:

@@ -23,6 +23,8 @@ from daskml_core.data import Flat, flatten, is_grid, is_lazy
 from daskml_core.data.from_dask import nothing_read
 from daskml_core.data.targets import merge_target_moments
 from daskml_core.engine import Engine, Plan, find_complete, run_sweeps
+from daskml_core.engine.events import Scored, current_watch
+from daskml_core.engine.watching import callback_failed
 from daskml_core.errors import CheckpointError, FitInterrupted, MemoryPlanError
 from daskml_core.estimator import SweepEstimator
 from daskml_core.html import pairs_table
@@ -381,6 +383,7 @@ class BatchRun:
                 models[job.setting][job.split] = self._finished(job)
             scoring = time.perf_counter()
             test = self._scores(self.folds.test, models, test=True)
+            tell_best(request.settings, test, len(self.estimators))
             train = self._scores(self.folds.train, models, test=False) if request.train_scores else {}
             score_s = np.full(shape, (time.perf_counter() - scoring) / len(self.jobs))
             result = Evaluation(test, train, models, fit_s, score_s, self.plan(), self.folds)
@@ -543,9 +546,24 @@ def call_scorer(scorer: Any, model: Any, X: Any, y: Any, sample_weight: Any = No
     return float(value)
 
 
+def tell_best(settings: Sequence[Mapping[str, Any]], scores: Mapping[str, Array], n_scored: int) -> None:
+    """Tell those who watch which setting is the best so far, by the first metric's mean over the splits that are there."""
+    watch = current_watch()
+    if watch is None or not scores:
+        return
+    metric, table = next(iter(scores.items()))
+    there = np.isfinite(table)
+    means = np.where(
+        there.any(axis=1), np.where(there, table, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1), -np.inf
+    )
+    best = int(means.argmax())
+    if np.isfinite(means[best]):
+        watch.tell(Scored(dict(settings[best]), float(means[best]), metric, n_scored, len(settings)))
+
+
 def failed_score(error: Exception, error_score: Any) -> float:
     """The score that stands for a failure, told in a warning; or the failure itself."""
-    if isinstance(error_score, str) and error_score == "raise":
+    if callback_failed() or (isinstance(error_score, str) and error_score == "raise"):
         raise error
     warnings.warn(
         f"Scoring failed. The score on this train-test partition will be set to {error_score}. "
@@ -680,7 +698,7 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
             except (CheckpointError, FitInterrupted):
                 raise  # not the model\'s failure, but the end of the search
             except Exception as error:
-                if isinstance(request.error_score, str) and request.error_score == "raise":
+                if callback_failed() or (isinstance(request.error_score, str) and request.error_score == "raise"):
                     raise
                 n_failed, last = n_failed + 1, error
                 for name in request.scorers:
@@ -702,6 +720,7 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
                     except Exception as error:
                         tables[name][setting, split] = failed_score(error, request.error_score)
             score_s[setting, split] = time.perf_counter() - started
+            tell_best(request.settings, test, len(estimators) if split else setting + 1)
     if n_failed == len(estimators) * folds.n_splits:
         raise ValueError(f"All the {n_failed} fits failed. The last error: {type(last).__name__}: {last}") from last
     if n_failed:
