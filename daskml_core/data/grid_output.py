@@ -8,6 +8,7 @@ import numpy as np
 
 from daskml_core.data.from_xarray import find_feature_dim
 from daskml_core.data.grid import Grid, chunked, features_of, on_grid
+from daskml_core.data.identity import name_of
 from daskml_core.data.read import compute_dtype, refuse_not_finite
 from daskml_core.data.zarr_in_dask import refuse_incomplete
 from daskml_core.kernels.complete import rows_kept, rows_with_nan
@@ -81,6 +82,7 @@ def map_grid(X: Any, row_map: RowMap, *, feature_dim: str | None, columns: Colum
         dtype,
         names,
         result,
+        name=name_of(row_map, source.name, str(dtype), names),
         dtype=result,
         chunks=chunks,
         drop_axis=[last] if row_map.n_columns is None else None,

@@ -150,6 +150,8 @@ class Plan:
     sweeps : str
         How many there will be, in words.
     notes : tuple of str
+    peak_parts : tuple of (str, int)
+        What the projected peak is made of, in bytes.
 
     Examples
     --------

@@ -117,6 +117,24 @@ def roc_curve(
     scikit-learn's, for lazy input: one sweep over the truth, one over truth and scores. Beyond ``max_distinct`` close scores
     are merged, and a warning states the bound on the area's error.
 
+    Parameters
+    ----------
+    y_true : array-like (n_rows,) of two labels
+    y_score : array-like (n_rows,) of probabilities or decision values
+    pos_label : label, optional
+        By default 1, where the labels are {0, 1} or {-1, 1}.
+    sample_weight : array-like (n_rows,), optional
+    drop_intermediate : bool
+        Leave out thresholds that do not bend the curve.
+    max_distinct : int
+        Most distinct scores that are kept apart.
+
+    Returns
+    -------
+    fpr, tpr, thresholds : ndarray (n_thresholds,), thresholds descending from infinity.
+
+    Examples
+    --------
     >>> fpr, tpr, thresholds = roc_curve([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     >>> fpr.tolist(), tpr.tolist(), thresholds.tolist()
     ([0.0, 0.0, 0.5, 0.5, 1.0], [0.0, 0.5, 0.5, 1.0, 1.0], [inf, 0.8, 0.4, 0.35, 0.1])
@@ -137,7 +155,27 @@ def precision_recall_curve(
     """Precision, recall and thresholds, exact up to ``max_distinct`` distinct scores.
 
     scikit-learn's, for lazy input: one sweep over the truth, one over truth and scores.
+    Beyond ``max_distinct`` as `roc_curve`.
 
+    Parameters
+    ----------
+    y_true : array-like (n_rows,) of two labels
+    y_score : array-like (n_rows,) of probabilities or decision values
+    pos_label : label, optional
+        By default 1, where the labels are {0, 1} or {-1, 1}.
+    sample_weight : array-like (n_rows,), optional
+    drop_intermediate : bool
+        Leave out thresholds that do not bend the curve.
+    max_distinct : int
+        Most distinct scores that are kept apart.
+
+    Returns
+    -------
+    precision, recall : ndarray (n_thresholds + 1,)
+    thresholds : ndarray (n_thresholds,), ascending.
+
+    Examples
+    --------
     >>> precision, recall, thresholds = precision_recall_curve([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     >>> precision.round(3).tolist(), recall.tolist()
     ([0.5, 0.667, 0.5, 1.0, 1.0], [1.0, 1.0, 0.5, 0.5, 0.0])
