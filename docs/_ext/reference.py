@@ -32,8 +32,8 @@ MODULES = [
     "daskml_core.data",
     "daskml_core.engine",
 ]
-# What these offer is imported from elsewhere: `load` and `save` from the package itself.
-ELSEWHERE = {"daskml_core.model_file"}
+# What these offer is found elsewhere: `load` and `save` in the package itself, commands in a shell.
+ELSEWHERE = {"daskml_core.cli", "daskml_core.model_file"}
 
 
 def public_names(module: ModuleType) -> list[str]:
