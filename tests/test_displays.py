@@ -37,6 +37,7 @@ from daskml_core.model_selection import (
     LearningCurveDisplay,
     TimeSeriesSplit,
     cross_val_predict,
+    cross_validate,
     learning_curve,
 )
 from daskml_core.pipeline import make_pipeline
@@ -193,9 +194,24 @@ def test_out_of_fold_scores_are_drawn():
     scores = cross_val_predict(LogisticRegression(), lazy(X), lazy(TWO), cv=3, method="decision_function")
     expected = reference.roc_auc_score(TWO, np.asarray(scores))
     assert RocCurveDisplay.from_predictions(TWO, scores, pos_label="yes").roc_auc == pytest.approx(expected)
-    for kind in (RocCurveDisplay, PrecisionRecallDisplay):
-        with pytest.raises(NotImplementedError, match="cross_val_predict"):
-            kind.from_cv_results({}, X, TWO)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_curves_of_folds_are_scikit_learns(no_rows_to_the_client, weighted):
+    options = {"sample_weight": WEIGHT if weighted else None}
+    rows = lazy(X)
+    found = cross_validate(LogisticRegression(), rows, TWO, cv=3, return_estimator=True, return_indices=True)
+    ours = RocCurveDisplay.from_cv_results(found, rows, TWO, **options)
+    theirs = reference.RocCurveDisplay.from_cv_results(found, X, TWO, **options)
+    for a, b in zip([*ours.fpr, *ours.tpr], [*theirs.fpr, *theirs.tpr], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
+    assert [line.get_label() for line in ours.line_] == [line.get_label() for line in theirs.line_]
+    ours = PrecisionRecallDisplay.from_cv_results(found, rows, TWO, **options)
+    theirs = reference.PrecisionRecallDisplay.from_cv_results(found, X, TWO, **options)
+    np.testing.assert_allclose(ours.average_precision, theirs.average_precision, rtol=1e-12)
+    np.testing.assert_allclose(ours.prevalence_pos_label, theirs.prevalence_pos_label, rtol=1e-12)
+    with pytest.raises(ValueError, match="return_indices=True"):
+        RocCurveDisplay.from_cv_results({}, X, TWO)
 
 
 @pytest.mark.parametrize(
@@ -391,6 +407,8 @@ def test_a_path_of_a_pipeline_a_class_and_a_fitted_model():
     np.testing.assert_allclose(display.coefficients[near], alone[-1].coef_[1], atol=1e-3)
     with pytest.raises(ValueError, match="pass target="):
         CoefficientPathDisplay.from_estimator(model, X, THREE, values=[1.0])
+    with pytest.raises(ValueError, match="1 feature names"):
+        CoefficientPathDisplay.from_estimator(Ridge(), X, Z, values=[1.0], feature_names=["a"])
     with pytest.raises(ValueError, match="no penalties"):
         CoefficientPathDisplay.from_estimator(LinearRegression(), X, Z)
     with pytest.raises(ValueError, match="X and y are needed"):
@@ -532,6 +550,7 @@ def test_what_is_no_map_is_refused():
     ):
         with pytest.raises(ValueError, match=word):
             ClusterMapDisplay.from_predictions(labels)
+    assert (ClusterMapDisplay.from_predictions(np.full((2, 3), np.nan)).codes == -1).all()
     with pytest.raises(ValueError, match="not among classes"):
         ClusterMapDisplay.from_predictions(np.zeros((2, 2)), classes=[1, 2])
 

@@ -141,6 +141,8 @@ class CoefficientPathDisplay:
         order = np.argsort(-np.abs(table).max(axis=0), kind="stable")[: max(0, n_labels)]
         named = dict(zip(order.tolist(), palette(len(order), colors), strict=True))
         names = list(self.feature_names) if self.feature_names is not None else [f"feature {j}" for j in range(d)]
+        if len(names) != d:
+            raise ValueError(f"There are {len(names)} feature names for {d} coefficients.")
         style = {"linewidth": 1.4} | (line_kw or {})
         self.lines_ = []
         for j in range(d):
