@@ -542,6 +542,47 @@ def test_classes_by_name_keep_their_colours_whichever_are_on_the_map():
     np.testing.assert_array_equal(whole.codes, (truth.values == "sea").astype(int))
 
 
+def test_grids_are_drawn_as_their_complete_samples():
+    grid = image().transpose("lat", "lon", "band")
+    whole = grid.values.reshape(-1, 2)
+    complete = ~np.isnan(whole).any(axis=1)
+    rows = whole[complete]
+    target = grid.isel(band=0, drop=True) + 0.5 * np.random.default_rng(5).normal(size=(24, 40))
+    numbers = target.values.ravel()[complete]
+    labels = xr.where(target > 2.5, "north", "south")
+    names = labels.values.ravel()[complete]
+
+    model = LogisticRegression().fit(grid, labels, feature_dim="band")
+    expected = reference.confusion_matrix(names, model.predict(rows))
+    found = ConfusionMatrixDisplay.from_estimator(model, grid, labels)
+    np.testing.assert_array_equal(found.confusion_matrix, expected)
+    roc = RocCurveDisplay.from_estimator(model, grid, labels)
+    assert roc.roc_auc == pytest.approx(reference.roc_auc_score(names, model.decision_function(rows)), rel=1e-12)
+    line = LinearRegression().fit(grid, target, feature_dim="band")
+    assert ResidualsDisplay.from_estimator(line, grid, target).counts.sum() == complete.sum()
+
+    options = {"cv": 3, "train_sizes": [0.5, 1.0], "shuffle": True, "scoring": "neg_log_loss"}
+    of_grid = learning_curve(LogisticRegression(), grid, labels, params={"feature_dim": "band"}, **options)
+    of_rows = learning_curve(LogisticRegression(), rows, names, **options)
+    for a, b in zip(of_grid, of_rows, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    values = [0.1, 10.0]
+    path = CoefficientPathDisplay.from_estimator(
+        Ridge(), grid, target, values=values, params={"feature_dim": "band"}, feature_names=["a", "b"]
+    )
+    np.testing.assert_allclose(path.coefficients[1], Ridge(alpha=10.0).fit(rows, numbers).coef_, rtol=1e-8)
+    folds = cross_validate(
+        LogisticRegression(),
+        grid,
+        labels,
+        cv=3,
+        return_estimator=True,
+        return_indices=True,
+        params={"feature_dim": "band"},
+    )
+    assert len(RocCurveDisplay.from_cv_results(folds, grid, labels).roc_auc) == 3
+
+
 def test_what_is_no_map_is_refused():
     for labels, word in (
         (np.zeros(5), "two dimensions"),

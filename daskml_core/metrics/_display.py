@@ -13,8 +13,9 @@ import numpy as np
 from sklearn import metrics as reference
 from sklearn.base import is_classifier, is_regressor
 
+from daskml_core.data import flatten, is_grid
 from daskml_core.drawing import axes_for, palette, pyplot
-from daskml_core.engine import run_sweeps
+from daskml_core.engine import find_complete, run_sweeps
 from daskml_core.kernels.residuals import ERROR_COUNTS, SPREAD, ErrorCounts, ErrorGrid, Spread, merge_spread
 from daskml_core.metrics._classification import _counts
 from daskml_core.metrics._curves import RankedScores, rank
@@ -131,6 +132,13 @@ def _rank_folds(
         raise ValueError(
             "cv_results lacks models or row numbers: pass return_estimator=True and return_indices=True to cross_validate."
         )
+    if is_grid(X):
+        # Without the names of dimensions: each model has its own idea of which holds the features.
+        last = cv_results["estimator"][0]
+        last = last[-1] if hasattr(last, "steps") else last
+        dim = getattr(last, "_feature_dim", None)
+        flat = flatten(X, y, sample_weight, find_complete=find_complete, feature_dim=dim)
+        X, y, sample_weight = flat.X.data, flat.y, flat.sample_weight
     n, found = n_rows_of(X), []
     for estimator, test in zip(cv_results["estimator"], cv_results["indices"]["test"], strict=True):
         mask = np.zeros(n, dtype=bool)
