@@ -158,7 +158,7 @@ def learning_curve(
 
     Notes
     -----
-    Held in the calling process: about 4 bytes a row, and 4 more with ``shuffle``; nothing of X.
+    Held in the calling process: 1-2 bytes a row, and up to 16 while the rows are dealt out; nothing of X.
 
     Examples
     --------
