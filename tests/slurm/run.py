@@ -45,6 +45,7 @@ class Site:
         self.environment = self.plain | {
             "DASK_CONFIG": str(directory / "tls" / "tls.yaml"),
             "INTERFACE": "lo",
+            "LOCAL_SCRATCH": str(directory / "scratch of a node"),
             # What a test must see in seconds: slow spans, and a checkpoint after each sweep.
             "DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.slurm.slow",
             "DASK_DASKML_CORE__CHECKPOINT_SECONDS": "0",
@@ -89,7 +90,7 @@ class Site:
         """Spans gone over, by the turn of the job and the name of the sweep."""
         file = self.directory / "spans"
         lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
-        return Counter((int(turn), name) for turn, name in lines)
+        return Counter((int(turn), name) for turn, name, _ in lines)
 
     def went_on(self, model: str, job: str) -> str:
         """What there is to say of a job that has fitted a model in two turns, and did not do twice what it had kept."""
@@ -129,6 +130,8 @@ def warned(site: Site) -> str:
     told = site.went_on("late.model", job)
     text = (site.directory / f"fit-{job}.log").read_text()
     assert "no problem found" in text and "PROBLEM" not in text, text
+    scratch = f"{site.environment['LOCAL_SCRATCH']}/dask-{job}/"
+    assert len(re.findall(rf"^tls://.* n[12] .*{scratch}", text, re.M)) == 4, text  # two workers, two turns
     # 9/10 of 8 x 2 GiB for each worker, and 55 % of that for fits.
     assert "of 7.92 GiB" in text and "2 process(es) x 8 thread(s)" in text, text
     assert not (site.directory / f"scheduler-{job}.json").exists()
@@ -145,16 +148,19 @@ def preempted(site: Site) -> str:
 
 
 def cancelled(site: Site) -> str:
-    """scancel ends the job for good, checkpoint kept; the same command goes on."""
+    """scancel ends the job for good, checkpoint kept; another job goes on, here on one node."""
     job = site.begin("sbatch fit.sbatch rows.zarr again.model")
     site(f"scancel {job}")
     site.wait("its end", lambda: site.job(job, "JobState") == "CANCELLED")
     first = site.spans()
     time.sleep(8)  # longer than a requeued job would wait
     assert site.job(job, "JobState") == "CANCELLED" and site.spans() == first, site.job(job, "JobState")
-    job = site.submit("sbatch fit.sbatch rows.zarr again.model")
+    job = site.submit("sbatch --nodes=1 fit.sbatch rows.zarr again.model")
     site.went_on("again.model", job)
-    return f"same bits; {first.total()} spans before, {site.spans().total() - first.total()} in the job after it"
+    assert "1 process(es) x 8 thread(s)" in (site.directory / f"fit-{job}.log").read_text()
+    return (
+        f"same bits; {first.total()} spans before, {site.spans().total() - first.total()} in a job on one node after it"
+    )
 
 
 def cluster(site: Site) -> str:
@@ -187,8 +193,8 @@ SCENES: dict[str, Callable[[Site], str]] = {
     "SLURMCluster": cluster,
 }
 
-QUICK = ("sbatch: a warning before the end", "SLURMCluster")
-"""What the tests play; `make slurm` plays all."""
+QUICK = ("SLURMCluster",)
+"""What the tests play; `make slurm`, and so CI, plays all."""
 
 
 def main(*only: str) -> int:
