@@ -11,7 +11,11 @@ import yaml
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "hpc.md").read_text()
 RECIPES = ROOT / "examples" / "hpc"
-SCRIPTS = {name: (ROOT / "tests" / name).read_text() for name in ("slurm/run.py", "mpi/run.py", "hosts/client.py")}
+SCRIPTS = {
+    # As one line, without the seams between literals.
+    name: re.sub(r'"\s+"', "", (ROOT / "tests" / name).read_text())
+    for name in ("slurm/run.py", "mpi/run.py", "hosts/client.py")
+}
 
 
 def blocks(language):

@@ -20,7 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.slurm.server import slurm, why_not
+from tests.slurm.server import of_jobs, slurm, why_not
 
 ROOT = Path(__file__).parents[2]
 RECIPES = ROOT / "examples" / "hpc"
@@ -78,7 +78,8 @@ class Site:
     def begin(self, command: str) -> str:
         """Submit the job of a fit, and come back in the middle of it: the number of the job."""
         job = self.submit(command)
-        self.wait("the middle of the fit", lambda: self.in_the_middle(command.split()[-1]))
+        (model,) = set(re.findall(r"\w+\.model\b", command))
+        self.wait("the middle of the fit", lambda: self.in_the_middle(model))
         return job
 
     def in_the_middle(self, model: str) -> bool:
@@ -102,6 +103,8 @@ class Site:
         assert not (self.directory / f"{model}.checkpoint").exists()
         sampled = {turn: n for (turn, name), n in self.spans().items() if "sample" in name}
         assert sampled == {0: N_BLOCKS}, self.spans()
+        daemons = Path(self.environment["SLURM_CONF"]).parent
+        self.wait("the job's processes to end", lambda: not of_jobs(daemons, job), 20)
         spans = [sum(n for (turn, name), n in self.spans().items() if turn == own) for own in (0, 1)]
         return f"same bits; {spans[0]} spans before, {spans[1]} after, the sample's before only"
 
@@ -120,7 +123,7 @@ class Site:
 
 def warned(site: Site) -> str:
     """A warning before the time runs out: the checkpoint is written, the job asks for another turn and goes on."""
-    job = site.begin("sbatch fit.sbatch rows.zarr late.model")
+    job = site.begin("sbatch fit.sbatch python fit.py rows.zarr late.model")
     described = json.loads((site.directory / f"scheduler-{job}.json").read_text())
     health = f"http://127.0.0.1:{described['services']['dashboard']}/health"  # for those on this node alone
     assert urllib.request.urlopen(health, timeout=10).read() == b"ok"
@@ -139,8 +142,11 @@ def warned(site: Site) -> str:
 
 
 def preempted(site: Site) -> str:
-    """A job of a partition with a higher tier takes the nodes; SLURM requeues the fit's, which goes on."""
-    job = site.begin("sbatch fit.sbatch rows.zarr urgent.model")
+    """A job of a partition with a higher tier takes the nodes; SLURM requeues that of `dask ml fit`, which goes on."""
+    job = site.begin(
+        "sbatch fit.sbatch dask ml fit rows.zarr LogisticRegression --features X --target y "
+        "--out urgent.model --checkpoint urgent.model.checkpoint"
+    )
     urgent = site.submit("sbatch --partition=urgent --nodes=2 --exclusive --output=urgent.log --wrap hostname")
     site.wait("pre-emption", lambda: site.job(job, "Restarts") == "1")
     site.wait("the urgent job", lambda: site.job(urgent, "JobState") == "COMPLETED")
@@ -149,13 +155,13 @@ def preempted(site: Site) -> str:
 
 def cancelled(site: Site) -> str:
     """scancel ends the job for good, checkpoint kept; another job goes on, here on one node."""
-    job = site.begin("sbatch fit.sbatch rows.zarr again.model")
+    job = site.begin("sbatch fit.sbatch python fit.py rows.zarr again.model")
     site(f"scancel {job}")
     site.wait("its end", lambda: site.job(job, "JobState") == "CANCELLED")
     first = site.spans()
     time.sleep(8)  # longer than a requeued job would wait
     assert site.job(job, "JobState") == "CANCELLED" and site.spans() == first, site.job(job, "JobState")
-    job = site.submit("sbatch --nodes=1 fit.sbatch rows.zarr again.model")
+    job = site.submit("sbatch --nodes=1 fit.sbatch python fit.py rows.zarr again.model")
     site.went_on("again.model", job)
     assert "1 process(es) x 8 thread(s)" in (site.directory / f"fit-{job}.log").read_text()
     return (
