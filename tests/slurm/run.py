@@ -45,7 +45,7 @@ class Site:
         self.environment = self.plain | {
             "DASK_CONFIG": str(directory / "tls" / "tls.yaml"),
             "INTERFACE": "lo",
-            "LOCAL_SCRATCH": str(directory / "scratch of a node"),
+            "LOCAL_SCRATCH": str(directory / "scratch"),
             # What a test must see in seconds: slow spans, and a checkpoint after each sweep.
             "DASK_DISTRIBUTED__WORKER__PRELOAD": "tests.slurm.slow",
             "DASK_DASKML_CORE__CHECKPOINT_SECONDS": "0",
