@@ -53,4 +53,4 @@ docs: $(VENV)/.installed-docs
 	@echo "docs/_build/html/index.html"
 
 clean:
-	rm -rf $(VENV) data scratch docs/_build docs/reference/generated .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) data scratch docs/_build docs/*/generated docs/reference/*.rst .pytest_cache .mypy_cache .ruff_cache

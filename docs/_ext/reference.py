@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -70,17 +71,28 @@ def skip(app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: An
     return None
 
 
-def name_attributes(app: Sphinx, doctree: Any) -> None:
-    """Sphinx heads the compact list of attributes "Variables"."""
-    from docutils import nodes
+def keep_underscores(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """In reStructuredText ``coef_`` is a reference to ``coef``."""
+    lines[:] = [re.sub(r"^:ivar ([\w, ]+)(:| )", lambda m: m[0].replace("_", r"\_"), line) for line in lines]
 
-    for field in doctree.findall(nodes.field_name):
-        if field.astext() == "Variables":
-            field.children = [nodes.Text("Attributes")]
+
+def name_attributes(app: Sphinx, doctree: Any) -> None:
+    """Sphinx heads the compact list of attributes "Variables", and takes their names for links to any class's."""
+    from docutils import nodes
+    from sphinx.addnodes import pending_xref
+
+    for field in doctree.findall(nodes.field):
+        name, body = field.children
+        if name.astext() == "Variables":
+            name.children = [nodes.Text("Attributes")]
+            for paragraph in body.findall(nodes.paragraph):
+                if isinstance(paragraph.children[0], pending_xref):
+                    paragraph.children[0].replace_self(paragraph.children[0].children)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", write)
     app.connect("autodoc-skip-member", skip)
+    app.connect("autodoc-process-docstring", keep_underscores, priority=600)  # after napoleon
     app.connect("doctree-read", name_attributes)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
