@@ -57,4 +57,6 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": []}
+# Pages without siblings: nothing would stand in the column at the left.
+ALONE = ("index", "why", "examples/generated/tour", "migrating", "how_it_works", "reliability", "performance", "design")
+html_sidebars = {page: [] for page in (*ALONE, "contributing", "changes", "hpc")}

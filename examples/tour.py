@@ -67,9 +67,8 @@ for row in logistic.history_:
 
 # %%
 probability = model.predict_proba(X_test)
-print(
-    f"log-loss {log_loss(y_test, probability):.4f}, area under the ROC curve {roc_auc_score(y_test, probability[:, 1]):.4f}"
-)
+area = roc_auc_score(y_test, probability[:, 1])
+print(f"log-loss {log_loss(y_test, probability):.4f}, area under the ROC curve {area:.4f}")
 probability
 
 # %% [markdown]

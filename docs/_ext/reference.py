@@ -85,9 +85,9 @@ def name_attributes(app: Sphinx, doctree: Any) -> None:
         name, body = field.children
         if name.astext() == "Variables":
             name.children = [nodes.Text("Attributes")]
-            for paragraph in body.findall(nodes.paragraph):
-                if isinstance(paragraph.children[0], pending_xref):
-                    paragraph.children[0].replace_self(paragraph.children[0].children)
+            for link in list(body.findall(pending_xref)):
+                if link["reftarget"][:1].islower():
+                    link.replace_self(link.children)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
