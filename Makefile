@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint types bench chaos soak docs clean
+.PHONY: demo test lint types bench chaos soak hosts slurm mpi docs clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.11 ..."'
@@ -51,6 +51,9 @@ soak: $(VENV)/.installed-test
 docs: $(VENV)/.installed-docs
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
+
+hosts: $(VENV)/.installed-test # needs root
+	$(BIN)/python -m tests.hosts.run
 
 clean:
 	rm -rf $(VENV) data scratch docs/_build docs/*/generated docs/reference/*.rst .pytest_cache .mypy_cache .ruff_cache

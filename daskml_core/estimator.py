@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from daskml_core.data import as_blocked, is_lazy, load, refuse_no_numbers
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.data.grid import nothing_read
+from daskml_core.data.from_dask import nothing_read
+from daskml_core.data.grid import features_of, is_grid
 from daskml_core.data.output import map_rows
 from daskml_core.engine import Engine, Outcome, Plan, count_rows, drive, find_complete
 from daskml_core.engine.settings import memory_limit_setting
@@ -108,8 +109,12 @@ class SweepEstimator(Portable, BaseEstimator):
         if not is_lazy(X):
             refuse_no_numbers(X)
             return validate_data(self, X, reset=False, accept_sparse=False, dtype=[np.float64, np.float32, np.float16])
-        column, names = as_blocked(X, feature_dim=self._feature_dim)
-        require_same_features(self, column.trailing[0], names)
+        if is_grid(X):
+            n_features, names, *_ = features_of(X, self._feature_dim)
+        else:
+            column, names = as_blocked(X, feature_dim=self._feature_dim)
+            n_features = column.trailing[0]
+        require_same_features(self, n_features, names)
         return X
 
     def _map(
@@ -160,4 +165,5 @@ class SweepEstimator(Portable, BaseEstimator):
             kernels=tuple(dict.fromkeys(kernel.task_name(params) for kernel, params in kernels)),
             sweeps=sweeps,
             notes=tuple(notes),
+            peak_parts=engine.peak_parts,
         )

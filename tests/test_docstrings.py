@@ -45,7 +45,7 @@ def documented(text):
 
 def of_users(function):
     """Names of the parameters that a caller passes."""
-    names = inspect.signature(function).parameters
+    names = {n: p for n, p in inspect.signature(function).parameters.items() if p.default != "deprecated"}
     return [n for n in names if not n.startswith("_") and n not in ("self", "cls", "args", "kwargs")]
 
 

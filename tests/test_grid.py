@@ -199,6 +199,27 @@ def test_variables_that_lack_a_dimension_are_repeated_along_it():
     assert model.inertia_ == pytest.approx(-model.score(da.from_array(whole.reshape(-1, 4))), rel=1e-6)
 
 
+def test_a_field_that_lacks_a_dimension_has_no_chunks_merged_and_is_not_read_by_plan_or_predict():
+    ds, reads = dataset(values(), {"time": 2, "lat": 5}), []
+
+    def touched(block):
+        reads.append(1)
+        return block
+
+    height = xr.DataArray(np.arange(LAT * LON, dtype="f4").reshape(LAT, LON), dims=("lat", "lon")).chunk()
+    ds["height"] = height.copy(data=height.data.map_blocks(touched, dtype="f4", meta=np.empty((0, 0), "f4")))
+    assert KMeans(3).plan(ds).n_blocks == 6
+    assert not reads
+    model = KMeans(3, random_state=0).fit(ds)
+    assert len(reads) == 1
+    label = model.predict(ds)
+    assert len(reads) == 1
+    assert label.chunks == ds.t.chunks
+    expected = KMeans(3, random_state=0).fit(ds.assign(height=height.compute()))
+    np.testing.assert_array_equal(model.cluster_centers_, expected.cluster_centers_)
+    np.testing.assert_array_equal(label, expected.predict(ds.assign(height=height.compute())))
+
+
 def test_variables_chunked_differently_are_merged_and_told():
     x = values()
     ds = dataset(x, {"time": 2})

@@ -2,8 +2,9 @@
 
 from daskml_core.data.blocks import BlockedArray, RowBlocks, cut
 from daskml_core.data.load import as_blocked, as_column, is_lazy, load, refuse_masked, refuse_no_numbers
-from daskml_core.data.open import open_zarr
+from daskml_core.data.open import open, open_zarr
 from daskml_core.data.read import read_block
+from daskml_core.data.sampling import sample_labelled
 from daskml_core.data.verification import Manifest, StoreReport, manifest, verify
 
 __all__ = [
@@ -17,9 +18,11 @@ __all__ = [
     "is_lazy",
     "load",
     "manifest",
+    "open",
     "open_zarr",
     "read_block",
     "refuse_masked",
     "refuse_no_numbers",
+    "sample_labelled",
     "verify",
 ]

@@ -64,6 +64,8 @@ class StoredGrid(NamedTuple):
 
     def rows(self, coords: Coords) -> tuple[int, int]:
         """First index along the first dimension and the one after the last."""
+        if not coords:
+            return 0, 1
         first = self.region(coords)[0]
         return first.start, first.stop
 
@@ -105,7 +107,8 @@ def key_of(array: Any, coords: Coords) -> str:
 def label(array: Any) -> str:
     """What messages call an array: its path in the store, and the store."""
     store = array.store
-    place = str(getattr(store, "root", "") or getattr(store, "path", "") or type(store).__name__)
+    inner = getattr(store, "store", "")  # obstore's, which tells bucket and prefix
+    place = str(getattr(store, "root", "") or getattr(store, "path", "") or inner or type(store).__name__)
     return f"{array.path!r} of {place}" if array.path else place
 
 
@@ -116,6 +119,17 @@ def directory(array: Any) -> str | None:
     if not isinstance(array.store, zarr.storage.LocalStore):
         return None
     return os.path.join(str(array.store.root), array.path) if array.path else str(array.store.root)
+
+
+def lists(store: Any) -> bool:
+    """Whether a store can say what it holds; web servers cannot, or not reliably."""
+    if not getattr(store, "supports_listing", True):
+        return False
+    inner = getattr(store, "store", None)
+    if type(inner).__name__ == "HTTPStore":
+        return False
+    protocol = getattr(getattr(store, "fs", None), "protocol", ())
+    return not {"http", "https"} & set((protocol,) if isinstance(protocol, str) else protocol)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,7 +154,7 @@ def present(array: Any, *, follow_links: bool = False) -> Present | None:
     """What is stored of an array; ``None`` where that cannot be known at a fair price.
 
     A local directory is listed, with sizes and times (20,000 chunks in 0.1-0.4 s); memory and zip stores are listed; other
-    stores are counted by zarr, up to a million chunks.
+    stores are counted by zarr, up to a million chunks, if they can be listed.
 
     Raises
     ------
@@ -154,7 +168,7 @@ def present(array: Any, *, follow_links: bool = False) -> Present | None:
     if isinstance(array.store, zarr.storage.MemoryStore | zarr.storage.ZipStore):
         return Present(dict.fromkeys(_listed(array), -1))
     grid = grid_of(array)
-    if grid.n > COUNTABLE:
+    if grid.n > COUNTABLE or not lists(array.store):
         return None
     per_object = math.prod(-(-s // max(1, c)) for s, c in zip(grid.stored, array.chunks, strict=True))
     return Present({}, missing=grid.n - int(array.nchunks_initialized) // max(1, per_object))

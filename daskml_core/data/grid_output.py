@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from daskml_core.data.from_xarray import find_feature_dim
-from daskml_core.data.grid import Grid, chunked, flatten_features, on_grid
+from daskml_core.data.grid import Grid, chunked, features_of, on_grid
 from daskml_core.data.read import compute_dtype, refuse_not_finite
+from daskml_core.data.zarr_in_dask import refuse_incomplete
 from daskml_core.kernels.complete import rows_kept, rows_with_nan
 from daskml_core.sweep import Array, Block, RowMap
 
@@ -66,10 +67,11 @@ def map_grid(X: Any, row_map: RowMap, *, feature_dim: str | None, columns: Colum
     import dask.array as da
     import xarray as xr
 
-    matrix, names, grid = flatten_features(X, feature_dim)
+    _, names, held, grid = features_of(X, feature_dim)
     source, own = _features_last(X, grid, feature_dim)
-    dtype = compute_dtype(matrix.dtype)
-    result = _with_nan(row_map.dtype) if matrix.dtype.kind == "f" else np.dtype(row_map.dtype)
+    refuse_incomplete(source)
+    dtype = compute_dtype(held)
+    result = _with_nan(row_map.dtype) if held.kind == "f" else np.dtype(row_map.dtype)
     last = source.ndim - 1
     chunks = source.chunks[:last] if row_map.n_columns is None else (*source.chunks[:last], (row_map.n_columns,))
     values = da.map_blocks(

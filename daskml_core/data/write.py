@@ -9,13 +9,13 @@ is killed leaves whole chunks and no mark, and the block is written again.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from daskml_core.data.grid import sizes_of
+from daskml_core.data.stores import Backend, Options, as_store, plainly
 from daskml_core.errors import UnfinishedStoreError
 from daskml_core.sweep import Array
 
@@ -34,6 +34,8 @@ def write(
     encoding: Mapping[str, Any] | None = None,
     resume: bool = True,
     overwrite: bool = False,
+    backend: Backend = None,
+    storage_options: Options = None,
 ) -> None:
     """Write a lazy DataArray or Dataset to zarr, block by block, where the user runs Dask.
 
@@ -43,11 +45,13 @@ def write(
     Parameters
     ----------
     result : a prediction, a transform, labels, or anything xarray computes with Dask.
-    store : path or URL of a zarr store.
+    store : a path or URL, a store of zarr, obstore or fsspec, or of an icechunk session, as `daskml_core.open` takes them.
+        A session's blocks are written by threads of this process, and are there for others when you commit it.
     region : where in an existing store to write, slices by dimension; aligned to the store's chunks.
     encoding : of the variables, as in `xarray.Dataset.to_zarr`; a dtype with ``_FillValue`` stores labels as integers.
     resume : go on with an unfinished write of the same result; otherwise an unfinished store is refused.
     overwrite : start anew whatever is there.
+    backend, storage_options : of a URL, as for `daskml_core.open`.
 
     Raises
     ------
@@ -74,7 +78,23 @@ def write(
     lazy = {str(name): array for name, array in dataset.data_vars.items() if array.chunks is not None and array.ndim}
     if not lazy:
         raise ValueError("Nothing here is lazy: write it with xarray's own to_zarr.")
-    store = os.fspath(store) if isinstance(store, os.PathLike) else store
+    with plainly(store):
+        place, store = store, as_store(store, read_only=False, backend=backend, storage_options=storage_options)
+        if store.read_only:
+            raise ValueError(f"{place} is opened to be read. Open it to be written, or pass its path or URL.")
+        _write(dataset, lazy, store, place, region, encoding or {}, resume, overwrite)
+
+
+def _write(
+    dataset: Any,
+    lazy: Mapping[str, Any],
+    store: Any,
+    place: Any,
+    region: Mapping[str, slice] | None,
+    encoding: Mapping[str, Any],
+    resume: bool,
+    overwrite: bool,
+) -> None:
     if region is not None:
         _require_aligned_region(dataset, store, region)
         marks = f"{MARKS}_region_" + "_".join(f"{dim}{s.start}-{s.stop}" for dim, s in sorted(region.items()))
@@ -85,7 +105,7 @@ def write(
     if started is not None:
         if not resume or started != content:
             raise UnfinishedStoreError(
-                f"{store} holds an unfinished write of "
+                f"{place} holds an unfinished write of "
                 + ("the same result, and resume=False." if started == content else "another result.")
                 + " Pass overwrite=True to start anew."
             )
@@ -93,19 +113,24 @@ def write(
         if region is None and not overwrite and _exists(store):
             if resume and _written(store) == content:
                 return
-            raise FileExistsError(f"{store} exists and holds something else. Pass overwrite=True to replace it.")
+            raise FileExistsError(f"{place} exists and holds something else. Pass overwrite=True to replace it.")
         if region is None:
-            _write_template(dataset, lazy, store, encoding or {})
+            _write_template(dataset, lazy, store, encoding)
         _make_marks(store, marks, lazy, content)
     _write_blocks(lazy, store, marks, region or {})
     _finish(store, marks, content if region is None else None)
+
+
+def _reading(store: Any) -> Any:
+    """The mode to read what is there: a writable session of icechunk gives no read-only copy of itself."""
+    return "r" if store.read_only else "r+"
 
 
 def _exists(store: Any) -> bool:
     import zarr
 
     try:
-        zarr.open(store, mode="r")
+        zarr.open(store, mode=_reading(store))
     except (FileNotFoundError, zarr.errors.GroupNotFoundError):
         return False
     return True
@@ -116,7 +141,7 @@ def _unfinished(store: Any, marks: str) -> dict[str, str] | None:
     import zarr
 
     try:
-        group = zarr.open_group(store, path=marks, mode="r")
+        group = zarr.open_group(store, path=marks, mode=_reading(store))
     except (FileNotFoundError, zarr.errors.GroupNotFoundError):
         return None
     content = group.attrs.get("content")
@@ -126,7 +151,7 @@ def _unfinished(store: Any, marks: str) -> dict[str, str] | None:
 def _written(store: Any) -> Any:
     import zarr
 
-    return zarr.open_group(store, mode="r", use_consolidated=False).attrs.get(COMPLETE)
+    return zarr.open_group(store, mode=_reading(store), use_consolidated=False).attrs.get(COMPLETE)
 
 
 def _chunks_of(array: Any) -> dict[str, int]:
@@ -178,7 +203,7 @@ def _blocks_along(array: Any, dim: str) -> tuple[int, ...]:
 def _require_aligned_region(dataset: Any, store: Any, region: Mapping[str, slice]) -> None:
     import zarr
 
-    group = zarr.open_group(store, mode="r", use_consolidated=False)
+    group = zarr.open_group(store, mode=_reading(store), use_consolidated=False)
     for name, array in dataset.data_vars.items():
         target: Any = group[str(name)]
         for axis, dim in enumerate(array.dims):
@@ -217,7 +242,7 @@ def _write_blocks(lazy: Mapping[str, Any], store: Any, marks: str, region: Mappi
     import dask
     import zarr
 
-    group = zarr.open_group(store, path=marks, mode="r", use_consolidated=False)
+    group = zarr.open_group(store, path=marks, mode=_reading(store), use_consolidated=False)
     writes = []
     for name, array in lazy.items():
         marked: Any = group[name]
@@ -230,7 +255,9 @@ def _write_blocks(lazy: Mapping[str, Any], store: Any, marks: str, region: Mappi
             start = tuple(int(o + s[i]) for o, s, i in zip(offset, starts, place, strict=True))
             write_one = dask.delayed(_write_block, pure=False, name="write-block")
             writes.append(write_one(blocks[place], store, marks, name, dims, start, place))
-    dask.compute(*writes)
+    # Changes to a session in another process would not be part of it.
+    threads = type(store).__module__.split(".")[0] == "icechunk"
+    dask.compute(*writes, **({"scheduler": "threads"} if threads else {}))
 
 
 def _finish(store: Any, marks: str, content: Mapping[str, str] | None) -> None:

@@ -1,13 +1,14 @@
 """zarr arrays inside of Dask graphs: found, checked where their parts can be told, and read under guard.
 
 `da.from_zarr` and `da.from_array(zarr_array)` put the array into the graph, or into its tasks; there it is replaced by a
-`GuardedArray`. What cannot be seen is an array inside of another object: `xarray.open_zarr` wraps its own.
+`GuardedArray`. `daskml_core.open` puts guarded arrays there itself. What cannot be seen is an array inside of another
+object: `xarray.open_zarr` wraps its own.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from daskml_core.data.chunks import Selection, hull
@@ -16,6 +17,8 @@ from daskml_core.data.source import Source, inspect
 
 
 def _is_zarr(value: Any) -> bool:
+    if isinstance(value, GuardedArray):
+        return True
     return type(value).__module__.split(".")[0] == "zarr" and hasattr(value, "metadata") and hasattr(value, "chunks")
 
 
@@ -42,11 +45,23 @@ def guard_zarr(graph: Mapping[Any, Any]) -> tuple[dict[Any, Any], tuple[Source, 
         return dict(graph), ()
     policy = ReadPolicy.from_settings()
     sources, guards = [], {}
-    for array, selections in parts.values():
+    for held, selections in parts.values():
+        array = held.array if isinstance(held, GuardedArray) else held
         told = [selection for selection in selections if selection is not None]
         sources.append(inspect(array, fill=policy.fill, follow_links=policy.follow_links, selections=told))
-        guards[id(array)] = GuardedArray(array, policy)
+        guards[id(held)] = GuardedArray(array, policy)
     return {key: _guarded(node, guards) for key, node in graph.items()}, tuple(sources)
+
+
+def refuse_incomplete(array: Any) -> None:
+    """Refuse a Dask array over a zarr store whose chunks are missing, without reading any.
+
+    Raises
+    ------
+    UntrustedStoreError, MissingChunksError, DamagedChunkError : see `daskml_core.data.source.inspect`.
+    """
+    if "zarr" in sys.modules:
+        guard_zarr(dict(array.__dask_graph__()))
 
 
 def _held(graph: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -80,11 +95,13 @@ def _uses(node: Any, found: Mapping[Any, Any]) -> Iterator[tuple[Any, Selection 
     from dask.task_spec import Task
 
     if isinstance(node, Task):
-        # Not the arguments of a fused task: what it takes is used by the tasks inside of it.
-        fused = any(isinstance(part, Mapping) for part in node.args)
-        for array in () if fused else (_array(part, found) for part in node.args):
-            if array is not None:
-                yield array, next((part for part in map(_slices, node.args) if part is not None), None)
+        if any(isinstance(part, Mapping) for part in node.args):
+            # Not the arguments of a fused task: what it takes is used by the tasks inside of it.
+            found = {**found, **_bound(node.args, found)}
+        else:
+            for array in (_array(part, found) for part in node.args):
+                if array is not None:
+                    yield array, next((s for s in (_slices(part, found) for part in node.args) if s is not None), None)
         for part in node.args:
             yield from _uses(part, found)
     elif isinstance(node, Mapping):
@@ -93,21 +110,33 @@ def _uses(node: Any, found: Mapping[Any, Any]) -> Iterator[tuple[Any, Selection 
             yield from _uses(part, inside)
 
 
-def _array(part: Any, found: Mapping[Any, Any]) -> Any:
+def _bound(args: Sequence[Any], found: Mapping[Any, Any]) -> dict[Any, Any]:
+    """What the tasks inside of a fused task call its arguments: they follow the tuple of those names."""
+    for place, names in enumerate(args):
+        rest = args[place + 1 :]
+        if type(names) is tuple and names and len(names) == len(rest) and all(isinstance(name, str) for name in names):
+            return {name: _value(part, found) for name, part in zip(names, rest, strict=True)}
+    return {}
+
+
+def _value(part: Any, found: Mapping[Any, Any]) -> Any:
+    """What an argument stands for, where it is data or an array that is known."""
     from dask.task_spec import Alias, DataNode, TaskRef
 
     if isinstance(part, DataNode):
-        part = part.value
+        return part.value
     if isinstance(part, Alias):
         return found.get(part.target)
     if isinstance(part, TaskRef):
         return found.get(part.key)
-    return part if _is_zarr(part) else None
+    return part
 
 
-def _slices(part: Any) -> Selection | None:
-    from dask.task_spec import DataNode
+def _array(part: Any, found: Mapping[Any, Any]) -> Any:
+    value = _value(part, found)
+    return value if _is_zarr(value) else None
 
-    if isinstance(part, DataNode):
-        part = part.value
-    return hull(part) if isinstance(part, tuple | list) and part else None
+
+def _slices(part: Any, found: Mapping[Any, Any]) -> Selection | None:
+    value = _value(part, found)
+    return hull(value) if isinstance(value, tuple | list) and value else None

@@ -196,10 +196,13 @@ class Engine:
     @property
     def projected_peak_bytes(self) -> int:
         """Peak memory of each process, as the plan sees it."""
-        need = self.footprint
-        threads = max(1, need.threads_that_fit(self.executor.n_threads))
-        resident = -(-self.resident_bytes // self.executor.processes)
-        return need.base + need.shared + threads * need.per_thread + resident
+        return sum(size for _, size in self.peak_parts)
+
+    @property
+    def peak_parts(self) -> tuple[tuple[str, int], ...]:
+        """What that peak is made of, by name."""
+        threads = max(1, self.footprint.threads_that_fit(self.executor.n_threads))
+        return self.footprint.peak_parts(threads, -(-self.resident_bytes // self.executor.processes))
 
     # -- the verbs -----------------------------------------------------------------------------------------------
 
@@ -412,9 +415,11 @@ def find_complete(blocks: RowBlocks) -> list[Complete]:
     return list(found)
 
 
-def run_sweeps(blocks: RowBlocks, *sweeps: Sweep) -> tuple[Any, ...]:
-    """Answers of several sweeps over a data set, in one read of it."""
-    return Engine(blocks, kernels=[(sweep.kernel, sweep.params) for sweep in sweeps]).sweep(*sweeps)
+def run_sweeps(blocks: RowBlocks, *sweeps: Sweep, check: bool = True) -> tuple[Any, ...]:
+    """Answers of several sweeps over a data set, in one read of it; without ``check`` NaN is for the kernels to handle."""
+    engine = Engine(blocks, kernels=[(sweep.kernel, sweep.params) for sweep in sweeps])
+    engine._checked = not check
+    return engine.sweep(*sweeps)
 
 
 __all__ = ["Engine", "MemoryPlanError", "SweepCost", "count_rows", "find_complete", "run_sweeps"]

@@ -21,6 +21,7 @@ from daskml_core.solvers.newton import newton
 from daskml_core.solvers.prox_newton import prox_newton
 from daskml_core.solvers.sampled_newton import sample_size, sampled_newton
 from daskml_core.solvers.sgd import SGDState, sgd, start_carry
+from daskml_core.solvers.surrogate import EXACT_LIMIT
 from daskml_core.sweep import Array, Sweep
 from daskml_core.validate import non_negative, one_of, positive, positive_integer, random_seed
 
@@ -123,6 +124,8 @@ def kernels_of(solver: str, objective: LinearObjective, blocks: RowBlocks) -> li
     if solver == "auto" and objective.size <= NEWTON_LIMIT:
         itemsize = blocks.dtype.itemsize
         rows = sample_size(objective.n_features, objective.n_outputs, itemsize, sample_budget())
+        if objective.size <= EXACT_LIMIT:
+            kernels.append((LINEAR_LOSS, objective.params([theta], 2)))
         kernels.append((SECOND_MOMENTS, None))
         kernels.append((DRAW_ROWS, SampleParams(min(rows, blocks.n_rows), blocks.n_rows, 0, itemsize)))
     return kernels

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn import metrics
 
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.data.targets import LABEL_COUNTS, merge_label_counts
+from daskml_core.data.targets import LABEL_COUNTS, LabelCounts, merge_label_counts
 from daskml_core.engine import run_sweeps
 from daskml_core.kernels.pairs import (
     LOG_PROBABILITIES,
@@ -178,14 +178,19 @@ def _as_rows(score: Array, pos: Array, neg: Array) -> tuple[Array, Array, Array]
     return np.repeat([1, 0], n), np.concatenate([rank, rank]), np.concatenate([pos, neg])
 
 
-def _labels(pairs: RowBlocks) -> Array:
-    """Sorted labels of the truth, found in one sweep."""
+def _count_labels(pairs: RowBlocks) -> LabelCounts:
+    """Sorted labels of the truth and their numbers, found in one sweep."""
     from dataclasses import replace
 
     assert pairs.y is not None
     truth = replace(pairs, y=pairs.y.map(_truth, dtype=pairs.y.dtype["t"]))
+    counts: LabelCounts
     (counts,) = run_sweeps(truth, Sweep(LABEL_COUNTS, None, merge_label_counts))
-    return np.asarray(counts.classes)
+    return counts
+
+
+def _labels(pairs: RowBlocks) -> Array:
+    return np.asarray(_count_labels(pairs).classes)
 
 
 def _truth(pairs: Array) -> Array:

@@ -34,6 +34,7 @@ from daskml_core.kernels.pairs import ErrorSums, PairCounts
 from daskml_core.linear_model._data import load_with_target, one_column
 from daskml_core.model_file import Portable
 from daskml_core.model_selection._folds import _values
+from daskml_core.search_html import ShownSearch
 from daskml_core.sweep import Fold, Sweep
 from daskml_core.validate import random_seed
 
@@ -77,7 +78,7 @@ def _best_has(method: str) -> Any:
     return check
 
 
-class _Racing(Portable, MetaEstimatorMixin, BaseEstimator):
+class _Racing(ShownSearch, Portable, MetaEstimatorMixin, BaseEstimator):
     """What the searches share: the race itself."""
 
     estimator: Any

@@ -67,6 +67,11 @@ def of_one_kind(a: Job, b: Job) -> bool:
     return one and _kind(a) == _kind(b)
 
 
+def of_one_loss(a: Job, b: Job) -> bool:
+    """Whether two jobs' losses and parameters are the same, so that their Hessians can be compared."""
+    return _kind(a)[:4] == _kind(b)[:4]
+
+
 def other_penalty(one: LinearObjective, other: LinearObjective, at: Any) -> Evaluation:
     """What a state of one objective tells of another whose smooth penalty differs: the loss and its derivatives stay."""
     l2, penalised = other.penalty.l2 - one.penalty.l2, other.penalised()

@@ -24,6 +24,7 @@ from daskml_core.data.targets import merge_target_moments
 from daskml_core.engine import Engine, Plan, run_sweeps
 from daskml_core.errors import CheckpointError, FitInterrupted, MemoryPlanError
 from daskml_core.estimator import SweepEstimator
+from daskml_core.html import pairs_table
 from daskml_core.kernels.fold_scores import FOLD_RANKS, FOLD_SCORES, ScoreParams
 from daskml_core.kernels.pairs import merge_rankings
 from daskml_core.linear_model._base import LinearModel
@@ -87,21 +88,27 @@ class SearchPlan:
     def n_models(self) -> int:
         return self.n_settings * self.n_splits
 
-    def rows(self) -> list[tuple[str, str]]:
-        """Label and value of each line of the representation."""
+    def rows(self, engine_rows: Sequence[tuple[str, str]] | None = None) -> list[tuple[str, str]]:
+        """Label and value of each line of the representation; those of the engine's plan may be given."""
         how = f"{self.n_batches} batch(es), models side by side" if self.n_batches else "one after the other"
         lines = [
             ("models", f"{self.n_models:,} = {self.n_settings:,} settings x {self.n_splits} splits"),
             ("trained", how + (f": {self.reason}" if self.reason else "")),
             ("sweeps", self.sweeps),
         ]
-        return lines + ([row for row in self.engine.rows() if row[0] != "sweeps"] if self.engine is not None else [])
+        if self.engine is not None:
+            lines += [row for row in engine_rows or self.engine.rows() if row[0] != "sweeps"]
+        return lines
 
     def __repr__(self) -> str:
         rows = self.rows()
         width = max(len(label) for label, _ in rows)
         lines = [f"Plan of {self.estimator}", *(f"  {label:<{width}}  {value}" for label, value in rows)]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = self.rows(None if self.engine is None else self.engine.html_rows())
+        return pairs_table(f"Plan of {self.estimator}", rows)
 
 
 @dataclass(eq=False)
@@ -308,6 +315,7 @@ class BatchRun:
             projected_peak_bytes=engine.projected_peak_bytes, memory_limit_bytes=engine.footprint.limit,
             processes=engine.executor.processes, threads=engine.executor.n_threads,
             kernels=tuple(dict.fromkeys(k.task_name(p) for k, p in self.batch.kernels(self.batches[0]))),
+            peak_parts=engine.peak_parts,
         )  # fmt: skip
         return SearchPlan(type(model).__name__, len(self.estimators), self.folds.n_splits, n, sweeps, engine=plan)
 

@@ -1,0 +1,23 @@
+"""What the guide's pages on pictures and on models to take away show is run as it stands."""
+
+import re
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+matplotlib.use("Agg")
+GUIDE = Path(__file__).parents[1] / "docs" / "guide"
+
+
+@pytest.mark.parametrize("page", ["pictures.md"])
+def test_every_block_of_a_page_runs(page, tmp_path, monkeypatch):
+    import matplotlib.pyplot as plt
+
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"^```python\n(.*?)^```", (GUIDE / page).read_text(), re.M | re.S)
+    assert blocks
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(compile(block, page, "exec"), names)
+    plt.close("all")
