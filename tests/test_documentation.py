@@ -8,6 +8,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import logging
 import re
 import shlex
 import tomllib
@@ -83,14 +84,80 @@ def namespace(X, late):
     return modules | {"X": lazy, "y": y, "distance": lazy[:, 0] * 2 + 1, "model": model, "__name__": "page"}
 
 
+@pytest.fixture(scope="module")
+def bucket():
+    """The address of a server of the S3 protocol that has ``s3://bucket`` with what the pages open there."""
+    import boto3
+    from moto.server import ThreadedMotoServer
+
+    logging.getLogger("werkzeug").setLevel("ERROR")
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    url = "http://{}:{}".format(*server.get_host_and_port())
+    keys = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing", "region_name": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=url, **keys)
+    client.create_bucket(Bucket="bucket", ACL="public-read")
+    options = {"key": "testing", "secret": "testing", "endpoint_url": url}
+    for name in ("x.zarr", "scene.zarr"):
+        target = zarr.storage.FsspecStore.from_url(f"s3://bucket/{name}", storage_options=options)
+        scene().to_zarr(target, consolidated=False, write_empty_chunks=True)
+    for item in client.list_objects_v2(Bucket="bucket")["Contents"]:
+        client.put_object_acl(Bucket="bucket", Key=item["Key"], ACL="public-read")
+    yield url
+    server.stop()
+
+
+def scene():
+    """Three bands of an image over time."""
+    rng = np.random.default_rng(1)
+    bands = {name: (("time", "y", "x"), rng.normal(size=(3, 20, 30))) for name in ("red", "nir", "swir")}
+    return xr.Dataset(bands, {"time": np.arange(3), "y": np.arange(20), "x": np.arange(30)}).chunk(y=10)
+
+
+def make_plots(folder):
+    """Field plots: a few crops on the scene's grid."""
+    crop = np.full((20, 30), np.nan)
+    crop[::2, ::3] = np.arange(100).reshape(10, 10) % 3
+    xr.Dataset({"crop": (("y", "x"), crop)}, {"y": np.arange(20), "x": np.arange(30)}).chunk(y=10).to_zarr(
+        folder / "plots.zarr", consolidated=False, write_empty_chunks=True
+    )
+
+
+def make_repository(folder, storage):
+    """An icechunk repository of the reanalysis, with a tag."""
+    import icechunk
+
+    repository = icechunk.Repository.create(storage)
+    session = repository.writable_session("main")
+    fields = xr.open_zarr(folder / "reanalysis.zarr").drop_encoding()
+    fields.to_zarr(session.store, consolidated=False, zarr_format=3, write_empty_chunks=True)
+    repository.create_tag("v1", session.commit("first"))
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name_of)
-def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch):
+def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, request):
     if name_of(page) in ELSEWHERE:
         assert (ROOT / ELSEWHERE[name_of(page)]).exists()
         return
     plt.switch_backend("Agg")
     monkeypatch.chdir(tmp_path)
     names = namespace(*make_stores(tmp_path))
+    text = "".join(code for _, code in blocks(page, "python"))
+    if "plots.zarr" in text:
+        make_plots(tmp_path)
+    if "import icechunk" in text:
+        import icechunk
+
+        make_repository(tmp_path, icechunk.local_filesystem_storage(str(tmp_path / "repo")))
+    if "s3://" in text:
+        url = request.getfixturevalue("bucket")
+        options = {"ACCESS_KEY_ID": "testing", "SECRET_ACCESS_KEY": "testing", "REGION": "us-east-1"}
+        for name, value in (options | {"ENDPOINT_URL": url, "ALLOW_HTTP": "true"}).items():
+            monkeypatch.setenv(f"AWS_{name}", value)
+        if "import icechunk" in text:
+            keys = {name.lower(): value for name, value in options.items()}
+            place = {"bucket": "bucket", "prefix": "repo", "endpoint_url": url, "allow_http": True}
+            make_repository(tmp_path, icechunk.s3_storage(**place, **keys, force_path_style=True))
     for line, code in blocks(page, "python"):
         exec(compile("\n" * (line - 1) + code, str(page), "exec"), names)
     plt.close("all")
@@ -127,6 +194,12 @@ def test_a_command_names_what_is_there(words):
         assert {word for word in rest if "=" not in word} <= set(targets)
     elif program == "pip" or (program == "python" and rest[:3] == ["-m", "pip", "install"]):
         assert all(extras_exist(word) for word in rest)
+    elif (program, *rest[:1]) == ("dask", "ml") or rest[:2] == ["-m", "daskml_core"]:
+        from daskml_core.cli import ml
+
+        command, *options = rest[1:] if program == "dask" else rest[2:]
+        chosen = ml.commands[command]
+        chosen.make_parser(chosen.context_class(chosen)).parse_args(options)
     elif program == "python" and rest[0] == "-m":
         assert importlib.util.find_spec(rest[1]) is not None
     elif program == "python":

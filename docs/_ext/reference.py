@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -39,10 +40,23 @@ def public_names(module: ModuleType) -> list[str]:
     return sorted(module.__all__, key=str.lower)
 
 
+def home_of(name: str, module: str) -> str:
+    """The module on whose page a name has its entry: pictures are offered beside their family as well."""
+    thing = getattr(importlib.import_module(module), name)
+    for home in sorted(MODULES, key=lambda m: m != "daskml_core.inspection"):
+        if (
+            getattr(importlib.import_module(home), name, None) is thing
+            and name in importlib.import_module(home).__all__
+        ):
+            return home
+    return module
+
+
 def page(name: str) -> str:
     """reStructuredText of a module: its docstring, then classes and functions, each with a page of its own."""
     module = importlib.import_module(name)
-    names = public_names(module)
+    elsewhere = {n: home for n in public_names(module) if (home := home_of(n, name)) != name}
+    names = [n for n in public_names(module) if n not in elsewhere]
     classes = [n for n in names if inspect.isclass(getattr(module, n))]
     functions = [n for n in names if n not in classes]
     lines = [name, "=" * len(name), "", inspect.getdoc(module) or "", "", f".. currentmodule:: {name}", ""]
@@ -50,6 +64,9 @@ def page(name: str) -> str:
         if group:
             lines += [f".. rubric:: {title}", "", ".. autosummary::", "   :toctree: generated", "   :nosignatures:", ""]
             lines += [f"   {n}" for n in group] + [""]
+    if elsewhere:
+        lines += [".. rubric:: From other modules", "", ".. autosummary::", "   :nosignatures:", ""]
+        lines += [f"   ~{home}.{n}" for n, home in elsewhere.items()] + [""]
     return "\n".join(lines)
 
 
@@ -57,6 +74,7 @@ def write(app: Sphinx, config: Config) -> None:
     """Write ``reference/<module>.rst``; files that would not change are left, so that nothing is built twice."""
     folder = Path(app.srcdir) / "reference"
     folder.mkdir(exist_ok=True)
+    shutil.rmtree(folder / "generated", ignore_errors=True)  # names that are gone would keep their pages
     for name in MODULES:
         path, text = folder / f"{name}.rst", page(name)
         if not path.exists() or path.read_text() != text:
