@@ -22,6 +22,10 @@ $(VENV)/.installed-bench: $(BIN)/python pyproject.toml
 	$(PIP) -e '.[bench]'
 	touch $@
 
+$(VENV)/.installed-hpc: $(VENV)/.installed-test
+	$(PIP) -e '.[hpc]'
+	touch $@
+
 $(VENV)/.installed-docs: $(BIN)/python pyproject.toml
 	$(PIP) -e '.[examples,docs]'
 	touch $@
@@ -54,6 +58,12 @@ docs: $(VENV)/.installed-docs
 
 hosts: $(VENV)/.installed-test # needs root
 	$(BIN)/python -m tests.hosts.run
+
+slurm: $(VENV)/.installed-hpc # needs Debian's slurm-wlm and munge
+	$(BIN)/python -m tests.slurm.run
+
+mpi: $(VENV)/.installed-hpc # needs an MPI
+	$(BIN)/python -m tests.mpi.run
 
 clean:
 	rm -rf $(VENV) data scratch docs/_build docs/*/generated docs/reference/*.rst .pytest_cache .mypy_cache .ruff_cache

@@ -477,7 +477,7 @@ def image(masked=True):
 def test_a_map_has_the_grids_coordinates_and_leaves_masked_cells_out():
     grid = image()
     model = KMeans(4, random_state=0).fit(grid, feature_dim="band")
-    display = ClusterMapDisplay.from_estimator(model, grid, names={0: "first"})
+    display = ClusterMapDisplay.from_estimator(model, grid, names={0: "first", None: "sea"})
     labels = model.predict(grid).values
     np.testing.assert_array_equal(display.codes, np.where(np.isnan(labels), -1, labels).astype(int))
     assert display.mesh_.get_array().mask.sum() == 80
@@ -486,7 +486,7 @@ def test_a_map_has_the_grids_coordinates_and_leaves_masked_cells_out():
     assert edges[-1, -1].tolist() == [19.75, 38.25]
     assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == ("lon", "lat")
     legend = [text.get_text() for text in display.ax_.get_legend().get_texts()]
-    assert legend == ["first", "1", "2", "3", "none"]
+    assert legend == ["first", "1", "2", "3", "sea"]
     turned = ClusterMapDisplay.from_predictions(model.predict(grid).transpose("lon", "lat"))
     np.testing.assert_array_equal(turned.codes, display.codes)
     upright = ClusterMapDisplay.from_predictions(model.predict(grid), x="lat")

@@ -24,6 +24,7 @@ def run(name, folder):
     [
         ("ocean_regions.py", "ocean_regions.png", "450 places in the sea"),
         ("colours.py", "colours.png", "64 colours"),
+        ("land_cover.py", "land_cover.png", "accuracy 0.86"),
         ("pictures.py", "pictures.png", "digits: 436 of 450 right"),
         ("svm_regions.py", "svm_regions.png", "SVC, 600 rows: accuracy"),
     ],

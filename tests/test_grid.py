@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
+from sklearn.base import clone
 
 import daskml_core.accessor  # noqa: F401 - makes ds.ml known
 from daskml_core.cluster import BisectingKMeans, KMeans, MiniBatchKMeans
+from daskml_core.engine import Engine
 from daskml_core.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier
 from daskml_core.preprocessing import StandardScaler
 from daskml_core.svm import SVC, LinearSVC
@@ -188,6 +190,30 @@ def test_weights_by_latitude_are_those_of_its_cosine():
         Ridge().fit(ds.drop_vars("lat")[["t", "u"]], ds.v, sample_weight="cos_lat")
     with pytest.raises(ValueError, match="not known"):
         Ridge().fit(ds[["t", "u"]], ds.v, sample_weight="area")
+
+
+def test_an_interrupted_fit_to_a_grid_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    ds = dataset(values())
+    warm = (ds.t > 0).astype("f4").where(ds.t.notnull())
+    model = LogisticRegression(solver="gradient_descent", max_iter=15, tol=1e-3)
+    expected = clone(model).fit(ds, warm, sample_weight="cos_lat")
+    own, made, last = Engine.sweep_now, [0], [6]
+
+    def sweep(self, *asked):
+        made[0] += 1
+        if made[0] == last[0]:
+            raise KeyboardInterrupt
+        return own(self, *asked)
+
+    monkeypatch.setattr(Engine, "sweep_now", sweep)
+    with dask.config.set({"daskml-core.checkpoint-sweeps": 1}):
+        with pytest.raises(KeyboardInterrupt):
+            clone(model).fit(ds, warm, sample_weight="cos_lat", checkpoint=tmp_path / "c")
+        first, made[0], last[0] = made[0], 0, -1
+        model.fit(ds, warm, sample_weight="cos_lat", checkpoint=tmp_path / "c")
+    np.testing.assert_array_equal(model.coef_, expected.coef_)
+    assert model.n_sweeps_ == expected.n_sweeps_
+    assert made[0] + first - 1 <= len(expected.history_) + 4  # what was answered is not asked again
 
 
 def test_variables_that_lack_a_dimension_are_repeated_along_it():

@@ -203,7 +203,7 @@ def test_stores_reach_the_processes_of_a_cluster_and_give_the_bits_of_threads(s3
     }
     expected = KMeans(3, random_state=0).fit(stores["obstore"])
     with (
-        LocalCluster(2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster,
         Client(cluster),
         dask.config.set({"daskml-core.unencrypted": "allow"}),
     ):
@@ -377,7 +377,10 @@ def test_a_repository_is_read_at_a_version_and_written_through_a_session(tmp_pat
     with pytest.raises(ValueError, match="written to a session"):
         daskml_core.write(label, path)
     session = repository.writable_session("main")
-    with LocalCluster(1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster, Client(cluster):
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        Client(cluster),
+    ):
         daskml_core.write(label, session.store, overwrite=True)
     xr.testing.assert_equal(daskml_core.open(session).label.load(), label.compute())
     session.commit("labels")

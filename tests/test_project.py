@@ -34,7 +34,9 @@ def test_every_import_of_the_package_is_a_declared_dependency():
     required = set(bounds(PROJECT["dependencies"]))
     # What only a function imports may come with an extra.
     extras = {
-        n for extra in ("dashboard", "examples", "remote") for n in bounds(PROJECT["optional-dependencies"][extra])
+        n
+        for extra in ("dashboard", "examples", "export", "remote")
+        for n in bounds(PROJECT["optional-dependencies"][extra])
     }
     for indent, allowed in (("", required), (" +", required | extras)):
         pairs = re.findall(rf"^{indent}(?:from (\w+)[\w.]* import|import (\w+))", code, re.M)

@@ -77,7 +77,7 @@ def test_chunks_order_of_dimensions_threads_and_workers_draw_the_same_cells():
     )
     assert turned.identical(expected)
     with (
-        LocalCluster(2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None) as cluster,
         Client(cluster),
     ):
         train = sample_labelled(ds.chunk(lat=5), labels.chunk(lat=4), n_per_class=10, random_state=0)

@@ -19,11 +19,22 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import pairwise_kernels
 
 from daskml_core.errors import MemoryPlanError
+from daskml_core.kernels import svm as svm_kernels
 from daskml_core.kernels.exponential import exp_add, exp_in_place
-from daskml_core.kernels.kernel_functions import KernelFunction, gram, left_side, prepare, products, single_is_near
+from daskml_core.kernels.kernel_functions import (
+    KernelFunction,
+    diagonal,
+    gram,
+    left_side,
+    norms,
+    prepare,
+    products,
+    single_error,
+    single_is_near,
+)
 from daskml_core.kernels.smo import Lazy, padded, smo
 from daskml_core.kernels.svm import Fold, SweepParams, Task, certify_sweep, coupled, fold_of
-from daskml_core.solvers import decomposition
+from daskml_core.solvers import decomposition, smo_cascade
 from daskml_core.svm import SVC, SVR, OneClassSVM, _base
 from daskml_core.svm._platt import _loss, platt
 from daskml_core.sweep import Block
@@ -37,6 +48,7 @@ def swept(monkeypatch):
     monkeypatch.setattr(_base, "GATHERED_ROWS", 50)
     monkeypatch.setattr(_base, "SAMPLE_ROWS", 200)
     monkeypatch.setattr(_base, "SAMPLE_PER_CLASS", 40)
+    monkeypatch.setattr(smo_cascade, "SMALL", 0)
 
 
 def lazy(X, rows=97):
@@ -436,8 +448,8 @@ def test_the_plan_counts_the_kernel_matrix_and_reads_nothing(swept):
 
     X = da.from_array(Unreadable(), chunks=(10_000, 20), meta=np.empty((0, 0), dtype="f4"))
     y = np.arange(100_000) % 2
-    small, large = (SVC(cache_size=size).plan(X, y) for size in (1, 500))
-    assert large.projected_peak_bytes - small.projected_peak_bytes == pytest.approx(2 * 499 * 2**20, rel=0.01)
+    small, large = (SVC(cache_size=size).plan(X, y) for size in (100, 500))
+    assert large.projected_peak_bytes - small.projected_peak_bytes == pytest.approx(400 * 2**20, rel=0.01)
     assert "certify-support-vectors" in large.kernels
     assert "1 for a sample" in large.sweeps
 
@@ -506,6 +518,22 @@ def test_smo_solves_the_quadratic_problem(n):
     up, low = F[beta < hi], F[beta > lo]
     if n > 1:
         assert up.max() - low.min() < 1e-9
+
+
+def test_a_working_set_and_the_cache_share_the_memory():
+    X, _ = noisy(300)
+    cache = decomposition.RowCache(KernelFunction("rbf", 0.4), X, np.empty(3 * 1024**2), np.float64)
+    K = gram(cache.kernel, X, X)
+    f = np.zeros(300)
+    cache.add(np.arange(300), np.ones(300), f)
+    held = len(cache.owner)
+    rows = np.repeat(np.arange(300), 4)[: cache.largest]
+    np.testing.assert_allclose(cache.square(rows)[:, :1200], K[np.ix_(rows, rows)], atol=1e-12)
+    assert np.shares_memory(cache.room, cache.memory)
+    assert not np.shares_memory(cache.room, cache.table)
+    assert len(cache.owner) <= held
+    cache.add(np.arange(300), -np.ones(300), f)
+    np.testing.assert_allclose(f, 0, atol=1e-9)
 
 
 @pytest.mark.parametrize("limit", ["memory for all rows", "for some", "for none"])
@@ -599,26 +627,33 @@ def test_the_compiled_exponential_is_right_to_the_last_place(dtype, ulp):
     np.testing.assert_allclose(total, 1 + out.astype(np.float64) @ coef, rtol=1e-3 if dtype == np.float32 else 1e-12)
 
 
-def test_rows_on_demand_are_the_rows_of_the_matrix():
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize(("dtype", "digits"), [(np.float32, 1e-4), (np.float64, 1e-12)])
+def test_rows_on_demand_are_the_rows_of_the_matrix(name, dtype, digits):
     X, y = noisy(300)
     sign = np.where(y, 1.0, -1.0)
-    kernel = KernelFunction("rbf", 0.4)
-    right = prepare(kernel, X, np.float32).rows
-    wide = np.zeros((len(right), padded(300)), dtype=np.float32)
-    wide[:, :300] = right
-    results = []
-    for lazy in (None, Lazy(left_side(kernel, X, np.float32), wide, np.ones(300, dtype=bool))):
-        K = np.full((300, padded(300)), np.nan, dtype=np.float32)  # what nobody asked for is never read
-        if lazy is None:
+    kernel = KernelFunction(name, 0.4, 0.1, 4)
+    wide = np.zeros((4 + 2 * (name == "rbf"), padded(300)), dtype=dtype)
+    wide[:, :300] = prepare(kernel, X, dtype).rows
+    lazy = Lazy(
+        left_side(kernel, X, dtype), wide, np.ones(300, dtype=bool), diagonal(kernel, X), decomposition.LAZY[name],
+        (kernel.gamma, kernel.coef0, kernel.degree),
+    )  # fmt: skip
+    exact = gram(kernel, X, X)
+    objectives = []
+    for rows in (None, lazy):
+        K = np.full((300, padded(300)), np.nan, dtype=dtype)  # what nobody asked for is never read
+        if rows is None:
             K[:] = 0
-            K[:, :300] = gram(kernel, X, X)
+            K[:, :300] = exact
         F, beta = sign.copy(), np.zeros(300)
-        smo(K, F, beta, np.minimum(sign, 0), np.maximum(sign, 0), 1e-4, 10**6, lazy)
-        results.append(sign @ beta - beta @ gram(kernel, X, X) @ beta / 2)
-    assert results[0] == pytest.approx(results[1], rel=1e-6)
+        smo(K, F, beta, 0.1 * np.minimum(sign, 0), 0.1 * np.maximum(sign, 0), 1e-3, 10**6, rows)
+        objectives.append(sign @ beta - beta @ exact @ beta / 2)
+    assert objectives[0] == pytest.approx(objectives[1], rel=1e-4)
     computed = np.flatnonzero(~lazy.missing)
     assert 0 < len(computed) < 300
-    np.testing.assert_allclose(K[computed, :300], gram(kernel, X[computed], X), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(K[computed, :300], exact[computed], rtol=digits, atol=digits)
+    np.testing.assert_allclose(lazy.diagonal, exact.diagonal(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("C", [1.0, 1e3])
@@ -650,6 +685,57 @@ def test_rows_too_far_out_for_float32_are_worked_on_in_float64():
     ours = SVC(gamma=0.4, tol=1e-6).fit(X, y)
     theirs = reference.SVC(gamma=0.4, tol=1e-6).fit(X, y)
     np.testing.assert_allclose(ours.decision_function(X), theirs.decision_function(X), atol=1e-5)
+
+
+@pytest.mark.parametrize("n_problems", [1, 3])
+@pytest.mark.parametrize("size", [0.3, 1.0, 4.0])
+@pytest.mark.parametrize("d", [3, 40])
+def test_values_in_float32_are_as_near_as_their_bound_says(d, size, n_problems):
+    rng = np.random.default_rng(d)
+    X, S = size * rng.normal(size=(400, d)), size * rng.normal(size=(600, d))
+    kernel = KernelFunction("rbf", 0.8 / d, shift=X.mean(axis=0))
+    coef = np.abs(rng.normal(size=(600, n_problems)))  # of one sign: nothing cancels
+    exact, near = np.zeros((2, 400, n_problems))
+    products(kernel, X, prepare(kernel, S), coef, exact)
+    products(kernel, X, prepare(kernel, S, np.float32), coef, near)
+    bound = single_error(kernel, norms(kernel, X), norms(kernel, S).max(), d, n_problems)[:, None] * coef.sum(axis=0)
+    assert (np.abs(near - exact) <= bound).all()
+    assert (bound < 2e-3 * coef.sum(axis=0)).all()  # and it says something
+    assert np.isinf(single_error(kernel, np.array([1e200]), 1.0, d, n_problems)).all()
+
+
+def test_a_certificate_in_float32_is_that_of_float64(monkeypatch):
+    X, y = noisy(2000)
+    kernel, task = KernelFunction("rbf", 0.2), Task("svc", 2.0)
+    fitted = reference.SVC(C=2.0, gamma=0.2, tol=1e-2).fit(X[:800], y[:800])
+    S, coef, b = fitted.support_vectors_, -fitted.dual_coef_.T, -fitted.intercept_
+    plain = SweepParams(kernel, task, S, coef, b, (np.arange(100),), 200, keep=True, reach=0.05)
+    block = Block(X, y.astype(float), None, 0, 0)
+    exact = svm_kernels.certify(block, plain)
+    again = []
+    monkeypatch.setattr(
+        svm_kernels, "_again", lambda X, p, at, f, do=svm_kernels._again: (again.append(len(at)), do(X, p, at, f))
+    )
+    half = coef * (np.arange(len(coef)) % 2)[:, None]
+    mass, radius = np.abs(coef).sum(axis=0), norms(kernel, S).max()
+    near = plain._replace(single=True, mass=mass, radius=radius)
+    (_, base), *_ = svm_kernels.certify(block, near._replace(coef=half, guide=True)).f
+    for sweep in (near, near._replace(base=base, change=coef - half)):
+        found = svm_kernels.certify(block, sweep)
+        for name in ("support", "top", "bottom"):
+            np.testing.assert_allclose(getattr(found, name), getattr(exact, name), rtol=1e-13)
+        assert found.violators == exact.violators
+        np.testing.assert_array_equal(found.rows.number, exact.rows.number)
+        np.testing.assert_allclose(found.f[0][1][exact.rows.number], exact.f[0][1][exact.rows.number], rtol=1e-13)
+    assert not np.array_equal(found.f[0][1], exact.f[0][1])
+    assert 0 < max(again) < 1500
+
+
+def test_active_rows_count_in_the_certificate_by_what_the_solver_knows(swept):
+    X, y = noisy(1500)
+    model = SVC(C=3, tol=1e-4, gamma=0.5).fit(lazy(X), y)
+    primal, dual = objectives(model, X, y, 3, pairwise_kernels(X, metric="rbf", gamma=0.5))
+    assert model.duality_gap_ == pytest.approx((primal - dual) / primal, rel=1e-6)
 
 
 @pytest.mark.parametrize("far", [1e3, 1e5])

@@ -24,7 +24,7 @@ class ClusterMapDisplay:
         Coordinates of the columns and the rows; numbers by default.
     x_name, y_name : str, optional
     names : dict, optional
-        Words for labels in the legend.
+        Words for labels in the legend; for ``None`` the word for cells without one.
     step : int, default=1
         Each so many-th cell is drawn.
 
@@ -100,7 +100,7 @@ class ClusterMapDisplay:
         classes : sequence, optional
             Labels in the order of their colours; those that are found, sorted, by default.
         names : dict, optional
-            Words for labels.
+            Words for labels; for ``None`` the word for cells without one.
         x : str, optional
             Dimension along the x axis; the last one by default, or the one that is called a longitude.
         max_cells : int, default=1_000_000
@@ -199,7 +199,7 @@ class ClusterMapDisplay:
         if legend and n <= 20:
             handles = [Patch(color=shade, label=word) for shade, word in zip(shades, words, strict=True)]
             if np.ma.is_masked(shown):
-                handles.append(Patch(facecolor=masked, edgecolor="0.6", label="none"))
+                handles.append(Patch(facecolor=masked, edgecolor="0.6", label=(self.names or {}).get(None, "none")))
             ax.legend(handles=handles, loc="center left", bbox_to_anchor=(1.01, 0.5), fontsize="small", frameon=False)
         elif legend:
             ticks = np.linspace(0, n - 1, 9).round().astype(int)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numbers
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -247,25 +247,33 @@ def keep_complete(blocks: RowBlocks, find_complete: Callable[[RowBlocks], list[C
     ------
     ValueError : no sample is complete.
     """
-    if not may_read() or all(column.dtype.kind in "iub" for column in blocks.columns):
+    found = complete_parts(blocks, find_complete)
+    if found is None:
         return blocks
-    found = sorted(find_complete(blocks))
     counted = blocks.counted + 1.0
     if all(part.packed is None for part in found):
         return replace(blocks, counted=counted)
-    lengths = tuple(part.n_rows for part in found)
-    if sum(lengths) == 0:
+    X, y, weight = (None if column is None else kept(column, found) for column in (blocks.X, blocks.y, blocks.weight))
+    return replace(blocks, X=X, y=y, weight=weight, lengths=tuple(part.n_rows for part in found), counted=counted)
+
+
+def complete_parts(
+    blocks: RowBlocks, find_complete: Callable[[RowBlocks], list[Complete]]
+) -> Sequence[Complete] | None:
+    """The complete samples of each block; ``None`` where all are, or count as such because nothing may be read."""
+    if not may_read() or all(column.dtype.kind in "iub" for column in blocks.columns):
+        return None
+    found = sorted(find_complete(blocks))
+    if sum(part.n_rows for part in found) == 0:
         raise ValueError("No sample of the grid is complete: every one has a NaN among its features, target or weight.")
+    return found
 
-    def kept(column: BlockedArray | None) -> BlockedArray | None:
-        if column is None:
-            return None
-        recipes = tuple(
-            recipe if part.packed is None else Derived((recipe,), keep, (part.packed,))
-            for recipe, part in zip(column.recipes, found, strict=True)
-        )
-        return replace(column, recipes=recipes, lengths=lengths, in_memory=False, encoded_bytes=None)
 
-    return replace(
-        blocks, X=kept(blocks.X), y=kept(blocks.y), weight=kept(blocks.weight), lengths=lengths, counted=counted
+def kept(column: BlockedArray, found: Sequence[Complete]) -> BlockedArray:
+    """The complete samples of a column."""
+    recipes = tuple(
+        recipe if part.packed is None else Derived((recipe,), keep, (part.packed,))
+        for recipe, part in zip(column.recipes, found, strict=True)
     )
+    lengths = tuple(part.n_rows for part in found)
+    return replace(column, recipes=recipes, lengths=lengths, in_memory=False, encoded_bytes=None)

@@ -8,6 +8,7 @@ import numpy as np
 
 from daskml_core.data.from_xarray import find_feature_dim
 from daskml_core.data.grid import Grid, chunked, features_of, on_grid
+from daskml_core.data.identity import name_of
 from daskml_core.data.read import compute_dtype, refuse_not_finite
 from daskml_core.data.zarr_in_dask import refuse_incomplete
 from daskml_core.kernels.complete import rows_kept, rows_with_nan
@@ -26,10 +27,10 @@ def run_row_map(row_map: RowMap, block: Block) -> Array:
     return np.asarray(rows, dtype=row_map.dtype)
 
 
-def _with_nan(dtype: Any) -> np.dtype[Any]:
+def with_nan(dtype: Any) -> np.dtype[Any]:
     """The dtype that holds a result or NaN: as xarray's own ``where`` has it.
 
-    >>> _with_nan("int32"), _with_nan("float32"), _with_nan("<U3")
+    >>> with_nan("int32"), with_nan("float32"), with_nan("<U3")
     (dtype('float64'), dtype('float32'), dtype('O'))
     """
     dtype = np.dtype(dtype)
@@ -71,7 +72,7 @@ def map_grid(X: Any, row_map: RowMap, *, feature_dim: str | None, columns: Colum
     source, own = _features_last(X, grid, feature_dim)
     refuse_incomplete(source)
     dtype = compute_dtype(held)
-    result = _with_nan(row_map.dtype) if held.kind == "f" else np.dtype(row_map.dtype)
+    result = with_nan(row_map.dtype) if held.kind == "f" else np.dtype(row_map.dtype)
     last = source.ndim - 1
     chunks = source.chunks[:last] if row_map.n_columns is None else (*source.chunks[:last], (row_map.n_columns,))
     values = da.map_blocks(
@@ -81,6 +82,7 @@ def map_grid(X: Any, row_map: RowMap, *, feature_dim: str | None, columns: Colum
         dtype,
         names,
         result,
+        name=name_of(row_map, source.name, str(dtype), names),
         dtype=result,
         chunks=chunks,
         drop_axis=[last] if row_map.n_columns is None else None,

@@ -87,13 +87,13 @@ def open(
     from daskml_core.data.open_labelled import dataset_of, has_names
 
     options = {"backend": backend, "storage_options": storage_options, "version": version}
-    opened = _open(store, name, **options)
+    opened = unchecked(store, name, **options)
     policy = ReadPolicy.from_settings()
     with plainly(store):
         if hasattr(opened, "chunks"):
             parent, _, leaf = opened.path.rpartition("/")
             if opened.path and has_names(opened):
-                group = _open(opened.store, parent)
+                group = unchecked(opened.store, parent)
                 if (
                     dataset := dataset_of(group, policy, _about(store, parent))
                 ) is not None and leaf in dataset.variables:
@@ -143,7 +143,7 @@ def open_zarr(
     ...
     daskml_core.errors.MissingChunksError: Array ... lacks 1 of 2 chunks: c/1/0 (rows 2 to 3)...
     """
-    opened = _open(store, name, backend=backend, storage_options=storage_options, version=version)
+    opened = unchecked(store, name, backend=backend, storage_options=storage_options, version=version)
     policy = ReadPolicy.from_settings()
     with plainly(store):
         for _, array in as_arrays(opened)[1]:
@@ -151,7 +151,7 @@ def open_zarr(
     return opened
 
 
-def _open(place: Any, name: str | None = None, **options: Any) -> Any:
+def unchecked(place: Any, name: str | None = None, **options: Any) -> Any:
     """The zarr array or group at a place, whatever is in it."""
     import zarr
 
@@ -214,7 +214,9 @@ def as_arrays(store: Any) -> tuple[str, list[tuple[str, Any]]]:
     ------
     StoreError : members whose metadata cannot be read.
     """
-    opened = store if type(store).__module__.split(".")[0] == "zarr" and hasattr(store, "metadata") else _open(store)
+    opened = (
+        store if type(store).__module__.split(".")[0] == "zarr" and hasattr(store, "metadata") else unchecked(store)
+    )
     place = label(opened)
     if hasattr(opened, "chunks"):
         return place, [(opened.path or place, opened)]

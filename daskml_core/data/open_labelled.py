@@ -10,6 +10,7 @@ import numpy as np
 
 from daskml_core.data.chunks import directory, label, lists
 from daskml_core.data.guard import GuardedArray, ReadPolicy
+from daskml_core.data.identity import identity
 from daskml_core.data.source import inspect
 from daskml_core.data.stores import is_transport
 from daskml_core.data.trust import MAX_BLOCKS, refuse_untrusted
@@ -102,12 +103,11 @@ def _unreadable(place: str, error: Exception) -> Exception:
 
 def _guarded(variable: Any, array: Any, policy: ReadPolicy) -> Any:
     """A variable over a guarded array: lazy, or read now where it indexes a dimension. Text is left to xarray."""
-    import dask.array as da
-
     name = f"{array.name.rpartition('/')[2]}"
     if array.dtype.kind not in "fiubc" or array.ndim == 0:
         # A scalar is a name (of a grid mapping) more often than a value, and its chunk is left out where it is zero.
-        return variable.copy(data=variable.values) if array.ndim == 0 else variable.chunk(_blocks(variable.dims, array))
+        blocks = dict(zip(variable.dims, _blocks(array), strict=True))
+        return variable.chunk(blocks) if blocks else variable.copy(data=variable.values)
     if variable.dims == (name,):
         if array.nbytes > INDEX_BYTES:
             raise UntrustedStoreError(
@@ -115,35 +115,49 @@ def _guarded(variable: Any, array: Any, policy: ReadPolicy) -> Any:
                 label(array),
             )
         return variable.copy(data=np.asarray(GuardedArray(array, policy)[...]))
-    blocks = _blocks(variable.dims, array)
-    number = math.prod(-(-n // max(1, blocks[dim])) for n, dim in zip(array.shape, variable.dims, strict=True))
+    return variable.copy(data=_lazy(array, policy))
+
+
+def with_names(array: Any, dims: tuple[str, ...]) -> Any:
+    """A plain zarr array as a DataArray on these dimensions, lazy and under guard."""
+    import xarray as xr
+
+    dims = dims[: array.ndim]
+    if len(dims) < array.ndim:
+        raise ValueError(f"Array {label(array)} has {array.ndim} dimensions, without names. Expected {dims}.")
+    lazy = _lazy(array, ReadPolicy.from_settings())
+    return xr.DataArray(lazy, dims=dims)
+
+
+def _lazy(array: Any, policy: ReadPolicy) -> Any:
+    """A Dask array over a guarded zarr array.
+
+    Raises
+    ------
+    UntrustedStoreError : more chunks than anybody reads.
+    """
+    import dask.array as da
+
+    blocks = _blocks(array)
+    number = math.prod(-(-n // size) for n, size in zip(array.shape, blocks, strict=True))
     if number > MAX_BLOCKS:
         raise UntrustedStoreError(
             f"Array {label(array)} declares {number:,} chunks where {MAX_BLOCKS:,} are the most. Rechunk it.",
             label(array),
         )
-    lazy = da.from_array(
+    return da.from_array(
         GuardedArray(array, policy),
-        chunks=tuple(blocks.values()),
-        name=f"{name}-{_identity(array)}",
+        chunks=blocks,
+        name=f"{array.name.rpartition('/')[2] or 'zarr'}-{identity(array)}",
         meta=np.empty((0,) * array.ndim, dtype=array.dtype),
         asarray=False,
     )
-    return variable.copy(data=lazy)
 
 
-def _blocks(dims: tuple[Any, ...], array: Any) -> dict[Any, int]:
+def _blocks(array: Any) -> tuple[int, ...]:
     """Size of a Dask chunk along each dimension: a stored chunk, or a shard where it is not too large."""
     sizes = array.chunks
     shards = getattr(array, "shards", None)
     if shards and math.prod(shards) * array.dtype.itemsize <= SHARD_BYTES:
         sizes = shards
-    return {dim: max(1, min(int(size), int(n))) for dim, size, n in zip(dims, sizes, array.shape, strict=True)}
-
-
-def _identity(array: Any) -> str:
-    """A name for an array as it is stored, the same in every process: what was computed of it can be found again."""
-    from dask.base import tokenize
-
-    described = {name: value for name, value in array.metadata.to_dict().items() if name != "attributes"}
-    return str(tokenize(str(array.store), array.path, repr(described)))
+    return tuple(max(1, min(int(size), int(n))) for size, n in zip(sizes, array.shape, strict=True))

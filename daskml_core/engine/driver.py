@@ -70,18 +70,16 @@ def drive(
                 single_threaded_blas()
             ):  # what a solver computes itself must not depend on the machine's threads either
                 request = run.solver.send(answer)
-            while not isinstance(request, Sweep | Fold | tuple):
-                if isinstance(request, Work):
-                    with single_threaded_blas():
+                while not isinstance(request, Sweep | Fold | tuple):
+                    if isinstance(request, Work):
                         request = run.solver.send(engine.work(request))
-                    continue
-                row = request.record()
-                row |= {"sweeps": engine.n_sweeps, "bytes_read": engine.bytes_read}
-                run.outcome.history.append(row | {"seconds": time.perf_counter() - started})
-                if on_state is not None:
-                    with watching:
-                        on_state(number, request)
-                with single_threaded_blas():
+                        continue
+                    row = request.record()
+                    row |= {"sweeps": engine.n_sweeps, "bytes_read": engine.bytes_read}
+                    run.outcome.history.append(row | {"seconds": time.perf_counter() - started})
+                    if on_state is not None:
+                        with watching:
+                            on_state(number, request)
                     request = run.solver.send(None)
         except StopIteration as stop:
             run.outcome.state, run.done = stop.value, True

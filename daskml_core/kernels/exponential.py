@@ -83,10 +83,10 @@ def _choose(x: Any) -> Any:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=SUM)
-def _dot(a: Any, b: Any, zero: Any) -> Any:
-    total = zero  # of the entries' type
+def _dot(a: Any, b: Any) -> float:
+    total = 0.0  # float64 whatever the entries are: the error of a sum of float32 values is theirs alone
     for i in range(len(a)):
-        total += a[i] * b[i]
+        total += np.float64(a[i]) * b[i]
     return total
 
 
@@ -98,12 +98,8 @@ def exp_in_place(x: Any) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def _exp_add(x: Any, coef: Any, out: Any, zero: Any) -> None:
+def exp_add(x: Any, coef: Any, out: Any) -> None:
+    """``out += exp(x) coef`` of (rows, columns) float32 or float64; coef and out float64; ``x`` is overwritten."""
     for i in range(len(x)):
         exp_row(x[i])
-        out[i] += _dot(x[i], coef, zero)
-
-
-def exp_add(x: Any, coef: Any, out: Any) -> None:
-    """``out += exp(x) coef`` of (rows, columns) and coef in the same dtype; out (rows,) float64; ``x`` is overwritten."""
-    _exp_add(x, coef, out, x.dtype.type(0))
+        out[i] += _dot(x[i], coef)

@@ -24,6 +24,9 @@ TILE = 248
 """Rows on either side of one product: half a MiB of values, which the second cache holds while they are worked on. Wider
 tiles took 1.2-1.6 times as long; at 256, a power of two, its transpose took 2.3 ns a value instead of 1."""
 
+UNIT = 2.0**-24
+"""What rounding to float32 changes at most, as a part."""
+
 NEAR = 100.0
 """Exponents that float32 knows to 1e-5: they are differences of numbers of this size."""
 
@@ -91,6 +94,28 @@ def single_is_near(kernel: KernelFunction, X: Array) -> bool:
         return bool(kernel.gamma * np.einsum("ij,ij->i", x, x).max() < NEAR)
 
 
+def norms(kernel: KernelFunction, X: Array) -> Array:
+    """Lengths (rows,) of the rows of an rbf kernel, from its shift; infinite where they overflow."""
+    x = _centred(kernel, X)
+    with np.errstate(over="ignore"):
+        return np.asarray(np.sqrt(np.einsum("ij,ij->i", x, x)))
+
+
+def single_error(kernel: KernelFunction, length: Array, radius: float, n_features: int, n_problems: int) -> Array:
+    """Bound (rows,) on what `products` in float32 is wrong by, as a part of ``sum |coef|``, for rbf.
+
+    ``length`` (rows,) and ``radius``: lengths of the rows, and of the longest on the right-hand side. The exponent is a sum
+    of ``d + 2`` products of rounded numbers, whose absolute values sum to at most ``gamma (|x| + |s|)^2``; the
+    exponential adds its own two units in the last place, and a sum for several problems at once that of a tile in float32
+    (for one problem it is taken in float64). Infinite where the exponent is so wrong that first order will not do.
+    Source: Higham 2002, section 3.1.
+    """
+    with np.errstate(over="ignore"):
+        exponent = 1.02 * UNIT * (n_features + 5) * kernel.gamma * np.square(length + radius)
+    exponent = np.where(exponent < 0.02, 1.02 * exponent, np.inf)
+    return np.asarray(exponent + UNIT * (5 if n_problems == 1 else TILE + 8))
+
+
 def values(kernel: KernelFunction, x: Array, s: Array, out: Array | None = None) -> Array:
     """Kernel values of a left-hand side and a part of a right-hand one."""
     if kernel.name == "callable":
@@ -131,6 +156,14 @@ def _power(K: Array, degree: int) -> Array:
         if degree:
             base = base * base
     return np.ones_like(K) if result is None else result
+
+
+def diagonal(kernel: KernelFunction, X: Array) -> Array:
+    """Kernel values (rows,) of each row with itself, float64; not for a callable."""
+    if kernel.name == "rbf":
+        return np.ones(len(X))
+    x = np.asarray(X, dtype=np.float64)
+    return _finished(kernel, np.einsum("ij,ij->i", x, x))
 
 
 def gram(kernel: KernelFunction, X: Array, S: Array) -> Array:
@@ -174,8 +207,8 @@ def products(kernel: KernelFunction, X: Array, prepared: Prepared, coef: Array, 
     named = kernel.name != "callable"
     dtype = prepared.rows.dtype if named else np.float64
     table = np.empty(TILE * TILE, dtype=dtype)
-    coef = coef.astype(dtype, copy=False)
     alone = np.ascontiguousarray(coef[:, 0]) if kernel.name == "rbf" and coef.shape[1] == 1 else None
+    coef = coef.astype(dtype, copy=False)
     for lo in range(0, len(X), TILE):
         rows = slice(lo, min(lo + TILE, len(X)))
         x = left_side(kernel, X[rows], dtype)

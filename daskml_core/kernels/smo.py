@@ -34,6 +34,9 @@ NEVER = 1e300
 CURVATURE = 1e-12
 """Least curvature along a pair (libsvm's TAU): duplicate rows, and kernels that are not positive."""
 
+RBF, LINEAR, POLY, SIGMOID = range(4)
+"""Kernels whose rows are computed in compiled code, when they are needed."""
+
 FAST = {"nsz", "reassoc", "contract", "arcp"}
 
 
@@ -103,7 +106,7 @@ def _mark(t: int, beta: Any, lo: Any, hi: Any, up: Any, low: Any) -> None:
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
-def _exponents(x: Any, right: Any, row: Any) -> None:
+def _product(x: Any, right: Any, row: Any) -> None:
     """``row = x @ right``."""
     row[:] = x[0] * right[0]
     for k in range(1, len(x)):
@@ -112,34 +115,56 @@ def _exponents(x: Any, right: Any, row: Any) -> None:
             row[t] += a * b[t]
 
 
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def _finish(row: Any, kind: int, gamma: float, coef0: float, degree: int) -> None:
+    """Kernel values of products, as `daskml_core.kernels.kernel_functions.values` has them."""
+    if kind == RBF:
+        exp_row(row)
+    elif kind == POLY:
+        for t in range(len(row)):
+            base = gamma * row[t] + coef0
+            value = base if degree else 1.0
+            for _ in range(1, degree):
+                value *= base
+            row[t] = value
+    elif kind == SIGMOID:  # tanh z = (exp 2z - 1) / (exp 2z + 1), which is 1 to the last bit from z = 19
+        for t in range(len(row)):
+            row[t] = min(max(2 * (gamma * row[t] + coef0), -60.0), 60.0)
+        exp_row(row)
+        for t in range(len(row)):
+            row[t] = (row[t] - 1) / (row[t] + 1)
+
+
 @numba.njit(cache=True, nogil=True)
-def _ready(K: Any, i: int, missing: Any, left: Any, right: Any) -> None:
-    """Row ``i`` of an rbf matrix, if it was not asked for before."""
+def _ready(K: Any, i: int, missing: Any, left: Any, right: Any, kind: int, numbers: Any, row: Any) -> None:
+    """Row ``i`` of the matrix, if it was not asked for before."""
     if missing[i]:
         missing[i] = False
-        _exponents(left[i], right, K[i])
-        exp_row(K[i])
+        _product(left[i], right, row)
+        _finish(row, kind, numbers[0], numbers[1], int(numbers[2]))
+        K[i] = row
 
 
 @numba.njit(cache=True, nogil=True)
 def _smo(
-    K: Any, diagonal: Any, missing: Any, left: Any, right: Any, F: Any, beta: Any, lo: Any, hi: Any, tol: float,
-    max_steps: int,
+    K: Any, diagonal: Any, missing: Any, left: Any, right: Any, kind: int, numbers: Any, F: Any, beta: Any, lo: Any,
+    hi: Any, tol: float, max_steps: int,
 ) -> Any:  # fmt: skip
     q = len(F)
     up, low = np.empty(q), np.empty(q)
     for t in range(q):
         _mark(t, beta, lo, hi, up, low)
     best, least, place = np.empty(LANES), np.empty(LANES), np.empty(LANES, dtype=np.int64)
-    _ready(K, 0, missing, left, right)
+    row = np.empty(K.shape[1], dtype=right.dtype)
+    _ready(K, 0, missing, left, right, kind, numbers, row)
     i, violation = _move(F, K[0], K[0], 0.0, up, low, best, place, least)
     steps = 0
     while violation >= tol and steps < max_steps:
-        _ready(K, i, missing, left, right)
+        _ready(K, i, missing, left, right, kind, numbers, row)
         j = _second(F, low, diagonal, K[i], F[i], diagonal[i], best, place)
         if j < 0:
             break
-        _ready(K, j, missing, left, right)
+        _ready(K, j, missing, left, right, kind, numbers, row)
         curvature = max(diagonal[i] + diagonal[j] - 2 * K[i, j], CURVATURE)
         t = min((F[i] - F[j]) / curvature, hi[i] - beta[i], beta[j] - lo[j])
         # Bounds are met to the bit: what is at its bound must not be taken for free.
@@ -158,14 +183,19 @@ def padded(n: int) -> int:
 
 
 class Lazy(NamedTuple):
-    """A matrix whose rows are computed when a step first needs them: where few rows ever move, most are not.
-
-    ``left`` (q, d + 2) and ``right`` (d + 2, padded(q)) as of rbf in `daskml_core.kernels.kernel_functions`; missing (q,).
-    """
+    """A matrix whose rows are computed when a step first needs them: where few rows ever move, most are not."""
 
     left: Array
+    """(q, d), or (q, d + 2) for rbf, as of `daskml_core.kernels.kernel_functions`; in K's precision, or float64"""
     right: Array
+    """(d, padded(q)), or (d + 2, padded(q))"""
     missing: Array
+    """(q,) rows not computed yet"""
+    diagonal: Array
+    """(q,) of the matrix"""
+    kind: int = RBF
+    numbers: tuple[float, float, float] = (1.0, 0.0, 3.0)
+    """gamma, coef0 and degree"""
 
 
 def smo(
@@ -182,13 +212,14 @@ def smo(
     wide = np.zeros((5, padded(q)))
     for target, source in zip(wide, (F, beta, lo, hi), strict=False):
         target[:q] = source
-    wide[4, :q] = 1.0 if lazy is not None else K.diagonal()[:q]
     if lazy is None:
         nothing = np.empty((0, 0), dtype=K.dtype)
-        lazy = Lazy(nothing, nothing, np.zeros(q, dtype=np.bool_))
+        lazy = Lazy(nothing, nothing, np.zeros(q, dtype=np.bool_), K.diagonal()[:q])
+    wide[4, :q] = lazy.diagonal
     steps, violation = _smo(
-        K, wide[4], lazy.missing, lazy.left, lazy.right, wide[0], wide[1], wide[2], wide[3], tol, max_steps
-    )
+        K, wide[4], lazy.missing, lazy.left, lazy.right, lazy.kind, lazy.numbers, wide[0], wide[1], wide[2], wide[3],
+        tol, max_steps,
+    )  # fmt: skip
     F[:], beta[:] = wide[0, :q], wide[1, :q]
     return int(steps), float(violation)
 

@@ -15,7 +15,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskml_core.kernels.kernel_functions import KernelFunction, prepare, products, single_is_near, workspace
+from daskml_core.kernels.kernel_functions import (
+    KernelFunction,
+    norms,
+    prepare,
+    products,
+    single_error,
+    single_is_near,
+    workspace,
+)
 from daskml_core.kernels.moments import feature_moments, merge_moments
 from daskml_core.kernels.smo import NEVER
 from daskml_core.sweep import Array, Block, Kernel, Sweep
@@ -186,13 +194,21 @@ class SweepParams(NamedTuple):
     n_new: int
     """Most rows to bring along for each side of a problem."""
     fold: Fold | None = None
+    change: Array | None = None
+    """(m, P) what is to be added to ``base``, instead of ``coef`` to nothing."""
     base: Array | None = None
-    """K coef of an earlier sweep (n_rows of all blocks, P), to which ``coef`` is a change."""
+    """K coef of an earlier sweep (n_rows of all blocks, P)."""
     keep: bool = False
     reach: float = 0.0
     """How far from violating rows are brought along too; violators come first."""
     single: bool = False
-    """Whether kernel values in float32 will do: the answer guides, and proves nothing."""
+    """Whether kernel values are float32."""
+    guide: bool = False
+    """Whether those will do as they are: the answer guides, and proves nothing."""
+    mass: Array | None = None
+    """(P,) sum of all ``|coef|`` whose products are or were float32, those in ``base`` with them; ``None`` for nothing."""
+    radius: float = 0.0
+    """Length of the longest support row in those products."""
 
 
 class Found(NamedTuple):
@@ -205,10 +221,10 @@ class Found(NamedTuple):
 
 
 class Certificate(NamedTuple):
-    """Sums over all rows, and rows that violate."""
+    """Sums over all rows that are not active (the solver knows those better), and rows that violate."""
 
     support: Array
-    """(P,) of ``max(hi r, lo r)`` over all variables with ``r = F - b``: with it the primal is known."""
+    """(P,) of ``max(hi r, lo r)`` over the variables outside with ``r = F - b``: with it the primal is known."""
     top: Array
     """(P,) largest F of the variables outside that may grow."""
     bottom: Array
@@ -231,15 +247,20 @@ def _worst(number: Array, score: Array, n: int) -> tuple[Array, Array]:
     return number[order], score[order]
 
 
-def _certify(v: Variables, F: Array, number: Array, b: float, active: Array, n_new: int, reach: float) -> Any:
+def _outside(v: Variables, number: Array, active: Array) -> Array:
+    """Variables (m,) of rows that are not active."""
+    names = number[v.row]
+    if not len(active):
+        return np.ones(len(names), dtype=bool)
+    place = np.minimum(np.searchsorted(active, names), len(active) - 1)
+    return np.asarray(active[place] != names)
+
+
+def _certify(v: Variables, F: Array, outside: Array, number: Array, b: float, n_new: int, reach: float) -> Any:
     """(support, top, bottom, violators, Found) of one problem in one block."""
     r = F - b
-    support = float(np.maximum(v.hi * r, v.lo * r).sum())
+    support = float(np.maximum(v.hi * r, v.lo * r)[outside].sum())
     names = number[v.row]
-    outside = np.ones(len(names), dtype=bool)
-    if len(active):
-        place = np.minimum(np.searchsorted(active, names), len(active) - 1)
-        outside = active[place] != names
     up, low = outside & (v.hi > 0), outside & (v.lo < 0)
     top, bottom = float(F[up].max(initial=-NEVER)), float(F[low].min(initial=NEVER))
     violators = int(np.count_nonzero((up & (r > 0)) | (low & (r < 0))))
@@ -249,21 +270,41 @@ def _certify(v: Variables, F: Array, number: Array, b: float, active: Array, n_n
     return support, top, bottom, violators, found
 
 
+def _unsure(v: Variables, F: Array, outside: Array, b: float, error: Array, reach: float) -> Array:
+    """Rows outside that float32 cannot tell from those that violate, lie within reach or count in the primal."""
+    r, wide = F - b, reach + error[v.row]
+    return np.asarray(v.row[outside & (((v.hi > 0) & (r > -wide)) | ((v.lo < 0) & (r < wide)))])
+
+
 def certify(block: Block, p: SweepParams) -> Certificate:
-    """What one block says of a solution; reads X once, one kernel value a row and support row."""
-    n, P = block.n_rows, len(p.b)
+    """What one block says of a solution; reads X once, one kernel value a row and support row.
+
+    In float32 a value is known to a bound. Rows that are beyond doubt outside the margin count nothing in the primal,
+    exactly; the few others are computed again in float64, so that the answer is the same as in float64 throughout.
+    """
+    n, P, d = block.n_rows, len(p.b), p.S.shape[1]
     weight = row_weights(block, p.fold)
     f = np.zeros((n, P)) if p.base is None else p.base[block.start : block.start + n].copy()
-    if n and len(p.S):
+    added = p.coef if p.change is None else p.change
+    moved = np.flatnonzero(added.any(axis=1))
+    if n and len(moved):
+        S = p.S[moved]
         # A row far out would overflow float32, or lose its exponent.
-        single = p.single and single_is_near(p.kernel, p.S) and single_is_near(p.kernel, block.X)
-        products(p.kernel, block.X, prepare(p.kernel, p.S, np.float32 if single else np.float64), p.coef, f)
+        single = p.single and single_is_near(p.kernel, S) and single_is_near(p.kernel, block.X)
+        products(p.kernel, block.X, prepare(p.kernel, S, np.float32 if single else np.float64), added[moved], f)
     number = block.start + np.arange(n)
-    parts = []
-    for problem in range(P):
-        v = variables(p.task, problem, block.y, weight)
-        F = v.c - f[v.row, problem]
-        parts.append(_certify(v, F, number, p.b[problem], p.active[problem], p.n_new, p.reach))
+    machines = [variables(p.task, k, block.y, weight) for k in range(P)]
+    outside = [_outside(v, number, p.active[k]) for k, v in enumerate(machines)]
+    if n and p.mass is not None and not p.guide:
+        error = single_error(p.kernel, norms(p.kernel, block.X), p.radius, d, P)
+        at = [
+            _unsure(v, v.c - f[v.row, k], outside[k], p.b[k], error * p.mass[k], p.reach)
+            for k, v in enumerate(machines)
+        ]
+        _again(block.X, p, np.unique(np.concatenate(at)), f)
+    parts = [
+        _certify(v, v.c - f[v.row, k], outside[k], number, p.b[k], p.n_new, p.reach) for k, v in enumerate(machines)
+    ]
     support, top, bottom, violators, found = zip(*parts, strict=True)
     wanted = _numbers(found)
     return Certificate(
@@ -275,6 +316,15 @@ def certify(block: Block, p: SweepParams) -> Certificate:
         of_block(block, wanted - block.start, weight),
         ((block.start, f),) if p.keep else (),
     )
+
+
+def _again(X: Array, p: SweepParams, at: Array, f: Array) -> None:
+    """Rows ``at`` of f in float64, from nothing."""
+    support = np.flatnonzero(p.coef.any(axis=1))
+    exact = np.zeros((len(at), f.shape[1]))
+    if len(at) and len(support):
+        products(p.kernel, X[at], prepare(p.kernel, p.S[support]), p.coef[support], exact)
+    f[at] = exact
 
 
 def _numbers(found: tuple[Found, ...]) -> Array:
@@ -309,7 +359,7 @@ class _Merge:
 
 def _workspace(n_rows: int, n_features: int, p: SweepParams) -> int:
     P = len(p.b)
-    return workspace(n_features, P) + 16 * p.S.size + 8 * n_rows * (P + 12)
+    return workspace(n_features, P) + 24 * p.S.size + 8 * n_rows * (P + 14)
 
 
 CERTIFY = Kernel(

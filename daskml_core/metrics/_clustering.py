@@ -10,7 +10,7 @@ import numpy as np
 from daskml_core.data import load
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.data.targets import LABEL_COUNTS, LabelCounts, merge_label_counts
-from daskml_core.engine import Engine, count_rows, run_sweeps
+from daskml_core.engine import Engine, count_rows, find_complete, run_sweeps
 from daskml_core.kernels.clusters import (
     DISTANCES_TO_CLUSTERS,
     DISTANCES_TO_OWN,
@@ -40,7 +40,7 @@ SILHOUETTE_SAMPLE = 1000
 
 
 def _load(X: Any, labels: Any) -> RowBlocks:
-    blocks = load(X, labels, count_rows=count_rows)
+    blocks = load(X, labels, count_rows=count_rows, find_complete=find_complete)
     assert blocks.y is not None
     if blocks.y.trailing:
         raise ValueError(f"labels must be 1D: shape is {(blocks.n_rows, *blocks.y.trailing)}.")

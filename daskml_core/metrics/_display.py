@@ -248,6 +248,7 @@ class PrecisionRecallDisplay(reference.PrecisionRecallDisplay):
     precision, recall : ndarray, or a list of them for several curves
     average_precision, prevalence_pos_label : float, or a list, optional
     name : str, or a list, optional
+    estimator_name : deprecated by scikit-learn: pass ``name``
     pos_label : label, optional
 
     Attributes

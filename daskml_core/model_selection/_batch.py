@@ -567,7 +567,9 @@ class LinearBatch:
             sums, model = self._hessians[anchor]
             partial = sums.over(self._row_weights(job), model, objective.n_outputs)
             in_sample = local.finish(there, self._sample_partial(job, anchor, sample), 0, 2).hess
-            gap += share * (seen.finish(there, partial, 0, 2).hess - in_sample)
+            exact = seen.finish(there, partial, 0, 2).hess
+            assert exact is not None and in_sample is not None
+            gap += share * (exact - in_sample)
         return SampleModel(local, block, own, gap), own + gap
 
     def _whole_weight(self, job: Job) -> float:

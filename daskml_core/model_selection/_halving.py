@@ -20,8 +20,9 @@ from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
+from daskml_core.data import flatten, is_grid
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.engine import CheckpointPath, Engine, resumable
+from daskml_core.engine import CheckpointPath, Engine, find_complete, resumable
 from daskml_core.kernels.cells import Drawn
 from daskml_core.kernels.incremental import (
     SCORE_MODELS,
@@ -34,6 +35,7 @@ from daskml_core.kernels.pairs import ErrorSums, PairCounts
 from daskml_core.linear_model._data import load_with_target, one_column
 from daskml_core.model_file import Portable
 from daskml_core.model_selection._folds import _values
+from daskml_core.model_selection._run import of_grid
 from daskml_core.search_html import ShownSearch
 from daskml_core.sweep import Fold, Sweep
 from daskml_core.validate import random_seed
@@ -113,6 +115,10 @@ class _Racing(ShownSearch, Portable, MetaEstimatorMixin, BaseEstimator):
         if not 0 < self.test_size < 1:
             raise ValueError(f"test_size must be between 0 and 1, got {self.test_size!r}.")
         metric, seed = self._metric(), random_seed(self.random_state)
+        dim, counted = feature_dim, 0.0
+        if is_grid(X):
+            flat = flatten(X, y, find_complete=find_complete, feature_dim=feature_dim)
+            X, y, feature_dim, counted = flat.X, flat.y, None, flat.counted
         blocks = load_with_target(self, X, y, None, feature_dim, reset=True)
         assert blocks.y is not None
         blocks = replace(blocks, y=one_column(blocks.y))
@@ -128,7 +134,9 @@ class _Racing(ShownSearch, Portable, MetaEstimatorMixin, BaseEstimator):
         finally:
             race.engine.close()
         self._report(settings, brackets, race)
-        self.n_sweeps_ = round(race.engine.n_sweeps, 6)
+        of_grid(self.best_estimator_, dim)
+        self._feature_dim = dim
+        self.n_sweeps_ = round(race.engine.n_sweeps + counted, 6)
         return self
 
     def _report(self, settings: Sequence[Mapping[str, Any]], brackets: Sequence[Bracket], race: _Race) -> None:

@@ -19,9 +19,10 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler as ReferenceScaler
 from sklearn.utils import indexable
 
-from daskml_core.data import is_lazy
+from daskml_core.data import Flat, flatten, is_grid, is_lazy
+from daskml_core.data.from_dask import nothing_read
 from daskml_core.data.targets import merge_target_moments
-from daskml_core.engine import Engine, Plan, run_sweeps
+from daskml_core.engine import Engine, Plan, find_complete, run_sweeps
 from daskml_core.errors import CheckpointError, FitInterrupted, MemoryPlanError
 from daskml_core.estimator import SweepEstimator
 from daskml_core.html import pairs_table
@@ -127,6 +128,8 @@ class Evaluation:
     """The model of the chosen setting, fitted on all rows."""
     best_index: int | None = None
     refit_s: float = 0.0
+    flat: Flat | None = None
+    """The rows that a grid was taken for."""
 
 
 @dataclass(eq=False)
@@ -515,6 +518,8 @@ def failed_score(error: Exception, error_score: Any) -> float:
 
 def run(request: Request) -> Evaluation:
     """Evaluate a request by the cheapest way that there is for its estimator."""
+    if is_grid(request.X):
+        return _run_on_grid(request)
     estimators = prepare(request)
     folds = _folds(request)
     try:
@@ -525,8 +530,49 @@ def run(request: Request) -> Evaluation:
     return batch.run()
 
 
+def as_rows(request: Request) -> tuple[Request, Flat, str | None]:
+    """The request for the complete samples of a grid, as rows; those, and the name of the features' dimension."""
+    params, names = dict(request.params), {}
+    for name in ("sample_weight", "feature_dim"):
+        given = [key for key in params if key.split("__")[-1] == name]
+        names[name] = given[0] if given else name
+    dim, weight = params.pop(names["feature_dim"], None), params.pop(names["sample_weight"], None)
+    others = {} if request.groups is None else {"groups": request.groups}
+    coords = [request.cv.coord] if getattr(request.cv, "coord", None) is not None else []
+    flat = flatten(
+        request.X, request.y, weight, find_complete=find_complete, feature_dim=dim, others=others, coords=coords
+    )
+    if flat.sample_weight is not None:
+        params[names["sample_weight"]] = flat.sample_weight
+    rows = replace(request, X=flat.X, y=flat.y, groups=flat.others.get("groups"), params=params)
+    return rows, flat, dim
+
+
+def _run_on_grid(request: Request) -> Evaluation:
+    rows, flat, dim = as_rows(request)
+    result = run(rows)
+    result.flat = flat
+    if result.n_sweeps is not None:
+        result.n_sweeps = round(result.n_sweeps + flat.counted, 6)
+    for model in (result.best, *itertools.chain.from_iterable(result.models)):
+        of_grid(model, dim)
+    if result.best is not None and result.n_sweeps is not None:
+        _unwrap(result.best)[1].n_sweeps_ = result.n_sweeps
+    return result
+
+
+def of_grid(model: Any, dim: str | None) -> None:
+    """Make a model that was fitted to a grid's rows know the grid's feature dimension."""
+    for step in [s for _, s in model.steps] if isinstance(model, Pipeline) else [model]:
+        if isinstance(step, SweepEstimator):
+            step._feature_dim = dim
+
+
 def plan(request: Request) -> SearchPlan:
     """What `run` will do; X is not read."""
+    if is_grid(request.X):
+        with nothing_read():
+            request, _, _ = as_rows(request)
     estimators, folds = prepare(request), _folds(request)
     try:
         return BatchRun(request, estimators, folds).plan()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier
 
 from daskml_core.data.output import map_rows
 from daskml_core.engine import CheckpointPath, resumable
@@ -19,6 +20,7 @@ from daskml_core.model_selection._select import take_rows
 from daskml_core.sweep import Array, RowMap
 
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function")
+NAMES = dict(zip(METHODS, ("prediction", "probability", "log_probability", "decision"), strict=True))
 
 
 @resumable
@@ -233,10 +235,19 @@ def cross_val_predict(
     sizes = np.bincount(np.asarray(folds.cell_of(0, folds.n_rows)), minlength=folds.n_cells)
     if (times[sizes > 0] != 1).any():
         raise ValueError("cross_val_predict only works for partitions: every row in the test rows of one split.")
-    return _in_lockstep(result, X, method) if result.plan.n_batches else _row_by_row(result, X, method, estimator)
+    rows = X if result.flat is None else result.flat.X
+    if not result.plan.n_batches:
+        found, columns = _row_by_row(result, rows, method, estimator), None
+    else:
+        found, columns = _in_lockstep(result, rows, method)
+    if result.flat is None:
+        return found
+    if columns is None and found.ndim > 1:
+        columns = ("class" if is_classifier(estimator) else "target", None)
+    return result.flat.onto_grid(getattr(found, "data", found), columns=columns, name=NAMES[method])
 
 
-def _in_lockstep(result: Evaluation, X: Any, method: str) -> Any:
+def _in_lockstep(result: Evaluation, X: Any, method: str) -> tuple[Any, Any]:
     parts = [_unwrap(model) for model in result.models[0]]
     first = parts[0][1]
     kernel, params, dtype, columns, name, labels = _output(first, method)
@@ -253,7 +264,8 @@ def _in_lockstep(result: Evaluation, X: Any, method: str) -> Any:
     dim = "class" if labels is not None else "target"
     names = None if columns is None else (dim, labels)
     row_map = RowMap(FOLD_PREDICT, shared, np.dtype(dtype), columns)
-    return map_rows(X, row_map, feature_dim=first._feature_dim, columns=names, name=name)
+    own_dim = first._feature_dim if result.flat is None else None
+    return map_rows(X, row_map, feature_dim=own_dim, columns=names, name=name), names
 
 
 def _output(model: LinearModel, method: str) -> tuple[Any, PredictParams, Any, int | None, str, Any]:

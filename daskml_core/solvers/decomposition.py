@@ -1,9 +1,9 @@
 """The quadratic problem of a support vector machine over rows that lie in memory, by working sets.
 
-Up to `WHOLE` variables the kernel matrix is formed and SMO runs on it to the end. Beyond, a working set of the most
-violating variables is solved so, the gradient of all others follows from its rows of the kernel matrix (one product),
-and so on until no pair violates. A step then costs two passes over a working set that lies in the first caches, not over
-all variables. Rows of the kernel matrix are kept in a cache, the least recently used make room.
+Up to `WHOLE` variables, where the memory holds it, the kernel matrix is formed and SMO runs on it to the end. Beyond, a
+working set of the most violating variables is solved so, the gradient of all others follows from its rows of the kernel
+matrix (one product), and so on until no pair violates. A step then costs two passes over a working set that lies in the
+first caches, not over all variables. Rows of the kernel matrix are kept in a cache, the least recently used make room.
 
 As the violation falls, fewer variables can still move: the others are left out of the rounds, and brought up to date when
 a stage ends (shrinking, in stages). Where more can move than the memory holds kernel rows of, a stage takes those that
@@ -23,16 +23,22 @@ from typing import Any
 
 import numpy as np
 
-from daskml_core.kernels.kernel_functions import KernelFunction, Prepared, fill, left_side, prepare, products
-from daskml_core.kernels.smo import NEVER, Lazy, add_rows, padded, smo
+from daskml_core.kernels.kernel_functions import KernelFunction, Prepared, diagonal, fill, left_side, prepare, products
+from daskml_core.kernels.smo import LANES, LINEAR, NEVER, POLY, RBF, SIGMOID, Lazy, add_rows, padded, smo
 from daskml_core.sweep import Array
 
-WHOLE = 2048
-"""Variables up to which SMO runs on the complete kernel matrix."""
+WHOLE = 4096
+"""Variables up to which SMO runs on the complete kernel matrix, where it fits into the memory for kernel values."""
 
 WORKING, LARGEST_WORKING = 1024, 8192
 """Variables of a working set, half of them new in each round; twice the free variables of the last round, where those are
-more: fewer than are free, and rounds undo each other. Its matrix has as much memory as the cache."""
+more: fewer than are free, and rounds undo each other. Its matrix takes half of the memory at most."""
+
+PATIENCE = 1
+"""Steps a variable that are taken on the complete matrix before most variables, which no longer move, are left out."""
+
+LEAST_MEMORY = 2 * WORKING**2
+"""Kernel values of float64 that a problem must have room for: a working set's matrix, and as much for rows."""
 
 LOCAL = 0.1
 """Part of the violation that a working set is solved to."""
@@ -46,6 +52,8 @@ CORE, SLOW = 0.7, 0.9
 
 CORE_ROWS = 2048
 """Rows of a core's kernel matrix that must fit into memory at least."""
+
+LAZY = {"rbf": RBF, "linear": LINEAR, "poly": POLY, "sigmoid": SIGMOID}
 
 LAZY_BYTES = 512 << 10
 """Rows that the second cache holds give a row of the kernel matrix almost as fast one at a time as by tiles."""
@@ -174,26 +182,38 @@ class Problem:
         change = np.bincount(self.row, weights=self.beta - beta, minlength=len(self.X))
         self.F = F - self._products(change, np.float64)
 
+    def _fits(self) -> bool:
+        """Whether SMO can have the complete kernel matrix."""
+        m = len(self.row)
+        return m <= WORKING or (m <= WHOLE and m * padded(m) <= len(self.memory.view(self.dtype)))
+
     def _solve(self, tol: float, max_steps: int) -> None:
-        if len(self.row) <= WHOLE:
-            self._solve_whole(tol, max_steps)
-            return
         stop = self.steps + max_steps
+        if self._fits():
+            most = min(max_steps, PATIENCE * len(self.row)) if self.kernel.positive else max_steps
+            begun = self.steps
+            self._solve_whole(tol, most)
+            if self.violation < tol or self.steps >= stop or self.steps - begun < most:
+                return
         self._measure()
         while self.violation >= tol and self.steps < stop:
             before, steps = self.violation, self.steps
             goal = max(tol, STAGE * before)
             core = self._core()
             if len(core) > CORE * len(self.row):
-                self._solve_by_working_sets(goal, stop - self.steps)
+                self._solve_all(goal, stop - self.steps)
             else:
                 self._solve_core(core, goal, stop - self.steps)
             self._measure()
             if self.violation > SLOW * before:  # what was left out matters after all
-                self._solve_by_working_sets(goal, stop - self.steps)
+                self._solve_all(goal, stop - self.steps)
                 self._measure()
             if self.steps == steps:  # rounding: no pair gains anything
                 break
+
+    def _solve_all(self, tol: float, max_steps: int) -> None:
+        """Move all variables, on the complete matrix or by working sets."""
+        (self._solve_whole if self._fits() else self._solve_by_working_sets)(tol, max_steps)
 
     def _measure(self) -> None:
         top, bottom = self.extremes()
@@ -223,10 +243,7 @@ class Problem:
         row = np.searchsorted(rows, self.row[core])
         c, lo, hi, beta = (part[core] for part in (self.c, self.lo, self.hi, self.beta))
         inner = Problem(self.kernel, self.X[rows], row, c, lo, hi, beta, self.memory, self.F[core], single=self.single)
-        if len(core) <= WHOLE:
-            inner._solve_whole(tol, max_steps)
-        else:
-            inner._solve_by_working_sets(tol, max_steps)
+        inner._solve_all(tol, max_steps)
         change = np.bincount(row, weights=inner.beta - self.beta[core], minlength=len(rows))
         whole = np.zeros(len(self.X))
         whole[rows] = change
@@ -247,15 +264,18 @@ class Problem:
         self.steps += steps
 
     def _form(self, X: Array) -> None:
-        """The complete kernel matrix of variables with these rows; in float32 rows are left until they are needed."""
+        """The complete kernel matrix of variables with these rows, or rows of it when they are needed."""
         m = len(X)
         self.matrix, self.lazy = self._matrix(m), None
-        right = prepare(self.kernel, X, self.dtype).rows
-        left = left_side(self.kernel, X, self.dtype)
-        if self.single and right.nbytes <= LAZY_BYTES:
-            wide = np.zeros((len(right), padded(m)), dtype=self.dtype)
+        precision = self.dtype if self.kernel.name == "rbf" else np.float64
+        right = prepare(self.kernel, X, precision).rows
+        left = left_side(self.kernel, X, precision)
+        if self.kernel.name in LAZY and right.nbytes <= LAZY_BYTES:
+            wide = np.zeros((len(right), padded(m)), dtype=precision)
             wide[:, :m] = right
-            self.lazy = Lazy(left, wide, np.ones(m, dtype=np.bool_))
+            kernel, missing = self.kernel, np.ones(m, dtype=np.bool_)
+            numbers = (kernel.gamma, kernel.coef0, float(kernel.degree))
+            self.lazy = Lazy(left, wide, missing, diagonal(kernel, X), LAZY[kernel.name], numbers)
         else:
             fill(self.kernel, left, right, self.matrix[:, :m], symmetric=True)
 
@@ -324,21 +344,33 @@ class RowCache:
 
     def __init__(self, kernel: KernelFunction, X: Array, memory: Array, dtype: Any = np.float64) -> None:
         n = len(X)
-        memory = memory.view(dtype)
-        capacity = min(n, len(memory) // n)
-        self.keeps = capacity >= min(n, WORKING)
-        # As much again for a working set's own matrix.
-        self.largest = min(LARGEST_WORKING, max(WORKING, math.isqrt(len(memory))))
+        # Memory that was touched before: the first touch of a page costs as much as the kernel values in it.
+        self.memory = memory.view(dtype)
+        half = math.isqrt(len(self.memory) // 2) // LANES * LANES  # as many columns as rows, which are padded
+        self.largest = min(LARGEST_WORKING, max(WORKING, half))
         self.kernel, self.X = kernel, X
         self.left = left_side(kernel, X, dtype)
         self.right = prepare(kernel, X, dtype).rows
-        # Memory that was touched before: the first touch of a page costs as much as the kernel values in it.
-        self.table = memory[: capacity * n].reshape(capacity, n)
         self.room = np.empty(0, dtype=dtype)
         self.slot = np.full(n, -1)
-        self.owner = np.full(capacity, -1)
-        self.used = np.full(capacity, -1)
         self.clock = 0
+        capacity = min(n, len(self.memory) // n)
+        self.owner, self.used = np.full(capacity, -1), np.full(capacity, -1)
+        self._take_room(WORKING * padded(WORKING))
+
+    def _take_room(self, size: int) -> None:
+        """Room for a working set's matrix, at the end of the memory; rows of the cache that stood there are forgotten."""
+        if len(self.room) >= size:
+            return
+        n, most = len(self.X), len(self.memory)
+        inside = size <= most // 2
+        self.room = self.memory[most - size :] if inside else np.empty(size, self.memory.dtype)
+        capacity = min(len(self.owner), (most - size) // n) if inside else len(self.owner)
+        gone = self.owner[capacity:]
+        self.slot[gone[gone >= 0]] = -1
+        self.owner, self.used = self.owner[:capacity], self.used[:capacity]
+        self.table = self.memory[: capacity * n].reshape(capacity, n)
+        self.keeps = capacity >= min(n, WORKING)
 
     def _columns(self, rows: Array) -> Array:
         return self.right[rows] if self.kernel.name == "callable" else self.right[:, rows]
@@ -382,8 +414,7 @@ class RowCache:
         """
         q = len(rows)
         width = padded(q)
-        if len(self.room) < q * width:
-            self.room = np.empty(q * width, dtype=self.table.dtype)
+        self._take_room(q * width)
         out = self.room[: q * width].reshape(q, width)
         out[:, q:] = 0
         fill(self.kernel, self.left[rows], self._columns(rows), out[:, :q], symmetric=True)

@@ -8,8 +8,9 @@ stands for several: its solution finds most of the rows that matter in one sweep
 in for SMO on every block, the first step of a cascade, which saves little and needs blocks of mixed classes, and for
 a screening by approximate features, which costs more than it saves (both are measured in docs/design.md).
 
-The first rounds only guide: their kernel values are float32, in the solution and in the sweep, and nothing of them is
-kept once a round may be the last. That one's gradient, objectives and violations are float64.
+The first rounds only guide: their kernel values are float32, in the solution and in the sweep. The last one's gradient,
+objectives and violations are float64, but for rows outside the active set of which float32 proves that they are beyond
+the margin, and hence that they count nothing in any of these.
 
 All one-against-one pairs are answered by the same sweeps. Where ``K coef`` of every row fits into memory it is kept,
 and the next sweep only computes what changed: bounded support vectors, most of them in noisy data, are gone over once.
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from daskml_core.errors import MemoryPlanError
-from daskml_core.kernels.kernel_functions import KernelFunction, single_is_near
+from daskml_core.kernels.kernel_functions import KernelFunction, norms, single_error, single_is_near
 from daskml_core.kernels.smo import NEVER
 from daskml_core.kernels.svm import (
     Certificate,
@@ -39,12 +40,15 @@ from daskml_core.kernels.svm import (
     take_rows,
     variables,
 )
-from daskml_core.solvers.decomposition import WHOLE, Problem
+from daskml_core.solvers.decomposition import LAZY, LEAST_MEMORY, WHOLE, Problem
 from daskml_core.solvers.in_memory import Asks, answer_from
 from daskml_core.sweep import Array, Block, Work
 
+ALL_AT_ONCE = 2048
+"""Rows of a problem in memory up to which all are active from the beginning."""
+
 FIRST_ROWS = 2048
-"""Rows of a problem in memory that are active at first, where it has more than `WHOLE`: at most, and a quarter."""
+"""Rows of a larger problem in memory that are active at first: at most, and a quarter."""
 
 MAX_ROUNDS = 200
 """Sweeps after which a fit gives up."""
@@ -55,6 +59,9 @@ TIGHTEST = 1e-8
 STANDS_FOR = 0.5
 """The sample's C is multiplied by this power of the rows that each of its rows stands for. At 1 its machine is that of all
 rows but for sampling error, which grows with C: it fits the sample's noise; at 0 it is far too smooth."""
+
+SMALL = 1024
+"""Rows of a problem up to which kernel values are float64 at once: float32 saves less than settling its solution costs."""
 
 FIRST_TOL, SECOND_TOL = 0.05, 0.5
 """What the sample, and then its machine's violators, are solved to, at most: these solutions are only guides."""
@@ -71,6 +78,9 @@ LATER_NEW = 2048
 FEW = 0.15
 """New rows, as a part of the active ones, from which the active set is all but known: it is solved to ``tol``."""
 
+LOOSE = 0.2
+"""Error of float32 up to which a sweep that proves is made in it: rows this near to the margin are computed twice."""
+
 IDLE, PRUNED_ROUNDS = 0.3, 5
 """Rows this far outside the margin leave the active set, in the first rounds: the sample brought many along."""
 
@@ -82,6 +92,26 @@ class Solution:
     number: Array
     beta: Array
     """(rows, variables a row)"""
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What sweeps left behind: ``K coef`` of every row, so that the next one computes what changed."""
+
+    f: Array
+    """(n_rows, P)"""
+    number: Array
+    coef: Array
+    """Support rows (m,) and their coefficients (m, P) that f is of."""
+    mass: Array
+    """(P,) sum of the ``|coef|`` that entered f in float32; f of the active rows after a sweep that proves has none."""
+    radius: float
+    exact: bool
+    """Whether f of rows that are or become active is float64's."""
+
+    def divided(self, divisor: float) -> Swept:
+        """The same of a part of the coefficients."""
+        return replace(self, f=self.f / divisor, coef=self.coef / divisor, mass=self.mass / divisor)
 
 
 @dataclass(frozen=True)
@@ -137,6 +167,11 @@ def coefficients(solutions: Sequence[Solution]) -> tuple[Array, Array]:
     for k, (n, coef) in enumerate(parts):
         table[np.searchsorted(number, n), k] = coef
     return number, table
+
+
+def kernel_memory(n_bytes: int) -> Array:
+    """Room for kernel values; more than was asked for where a working set does not fit."""
+    return np.empty(max(n_bytes // 8, LEAST_MEMORY))
 
 
 def start_beta(task: Task, hi: Array) -> Array:
@@ -201,7 +236,9 @@ def as_problem(
         beta = table.T.ravel() if table.shape[1] > 1 else table[row, 0]
     F = np.empty(0) if f is None else v.c - f[v.row]
     X = rows.X[places]
-    single = single and single_is_near(kernel, X)
+    # What libsvm keeps of kernel values is float32. Of many stationary points the same values lead to the same one.
+    as_libsvm = kernel.name in LAZY and not kernel.positive and len(v.row) <= WHOLE
+    single = as_libsvm or (single and len(X) > SMALL and single_is_near(kernel, X))
     problem = Problem(kernel, X, row, v.c, v.lo, v.hi, beta, memory, F, exact or not len(F), single)
     return problem, number
 
@@ -235,7 +272,7 @@ def smo_cascade(
     sample : the first active rows; where they are all rows that count, no sweep is needed.
     n_rows : rows that the sweeps go over.
     tol : the violation that is left (libsvm's rule) and the relative duality gap, both over all rows.
-    cache_bytes : for rows of the kernel matrix of the active set, and as much again for that of a working set.
+    cache_bytes : for kernel values: rows of the active set's matrix, and that of a working set. See `kernel_memory`.
     max_steps : SMO steps of a problem.
     n_new : rows that join each side of a problem after a sweep.
     keep : hold ``K coef`` of every row, and compute only changes.
@@ -244,10 +281,9 @@ def smo_cascade(
     number : of the problem in the history.
     """
     P = len(task.pairs)
-    memory = np.empty(cache_bytes // 8) if memory is None else memory
+    memory = kernel_memory(cache_bytes) if memory is None else memory
     complete = len(sample.number) >= n_rows
-    base: Array | None = None
-    swept: tuple[Array, Array] | None = None
+    swept: Swept | None = None
     old: list[Solution | None] = [None] * P
     rows = sample
     inner, steps, n_rounds, n_sweeps = max(tol, FIRST_TOL) if not complete else tol, np.zeros(P, dtype=np.int64), 0, 0
@@ -258,12 +294,12 @@ def smo_cascade(
         old = [first]
         n_sweeps += 1
     problems: list[tuple[Problem, Array]] = []
-    single, exact = single_is_near(kernel, sample.X), True  # exact: the base, not only a guide
+    single = single_is_near(kernel, sample.X)
     boost = 1.0 if complete or task.kind == "one_class" else _boost(n_rows, len(sample.number))
     while True:
         if not problems:
             heavy = rows._replace(weight=rows.weight * boost)
-            f = None if base is None else base[rows.number]
+            f, exact = (None, True) if swept is None else (swept.f[rows.number], swept.exact)
             problems = [
                 as_problem(task, kernel, heavy, k, old[k], memory, None if f is None else f[:, k], exact, single)
                 for k in range(P)
@@ -271,7 +307,8 @@ def smo_cascade(
         guide = single and not complete and inner > max(tol, GUIDE)
         for k, (problem, _) in enumerate(problems):
             done = problem.steps
-            yield from _solved(problem, inner, max(0, max_steps - int(steps[k])), guide)
+            to_gap = tol if complete and kernel.positive else np.inf
+            yield from _solved(problem, inner, max(0, max_steps - int(steps[k])), guide, alone=P == 1, to_gap=to_gap)
             steps[k] += problem.steps - done
         solutions = tuple(as_solution(problem, names) for problem, names in problems)
         b = np.array([problem.offset() for problem, _ in problems])
@@ -281,22 +318,14 @@ def smo_cascade(
         if not complete:
             # The first sweep finds most of what is needed; what a later solution misses is mostly not, it is only loose.
             most = n_new if n_sweeps == 0 else min(n_new, max(LATER_NEW, len(rows.number) // 4))
-            if not guide and not exact:
-                base, swept = None, None
-            sweep = _sweep(task, kernel, rows, solutions, b, most, fold, base, swept, keep, guide)
+            sweep = _sweep(task, kernel, rows, solutions, b, most, fold, swept, keep, guide, single)
             answer = yield certify_sweep(sweep)
             n_sweeps += 1
-            exact = not guide
-            if keep:
-                base, swept = (
-                    np.concatenate([f for _, f in sorted(answer.f, key=lambda part: part[0])]),
-                    coefficients(solutions),
-                )
-        gap, violation = _measure(problems, b, dual, answer)
+            swept = _left_behind(sweep, answer, solutions, problems) if keep else None
+        gap, violation = _measure(problems, b, dual, answer, boost)
         if boost > 1:
             # On with a part of the sample's solution, which the true bounds allow.
-            base = None if base is None else base / boost
-            swept = None if swept is None else (swept[0], swept[1] / boost)
+            swept = None if swept is None else swept.divided(boost)
             solutions = tuple(Solution(s.number, s.beta / boost) for s in solutions)
         violators = 0 if answer is None else int(answer.violators.sum())
         proven = bool((violation < tol).all() and ((gap <= tol).all() or not kernel.positive))
@@ -314,8 +343,7 @@ def smo_cascade(
         elif guide and (violation < tol).all():
             inner = tol
         elif (violation < tol).all():
-            # Nothing violates, but the gap asks for more digits: at a large C each costs C.
-            inner *= min(0.1, 0.3 * tol / float(gap.max()))
+            inner = _tighter(inner, tol, float(gap.max()))
         else:
             few = violators <= FEW * len(rows.number)
             inner = tol if few else min(inner, max(tol, 0.1 * float(violation.max())))
@@ -332,58 +360,110 @@ def _boost(n_rows: int, n_sample: int) -> float:
     return float(2.0 ** np.floor(STANDS_FOR * np.log2(n_rows / max(1, n_sample))))
 
 
-def _solved(problem: Problem, tol: float, max_steps: int, guide: bool) -> Asks:
-    """Solve a problem, or take the outcome from where it was solved before."""
+def _solved(problem: Problem, tol: float, max_steps: int, guide: bool, *, alone: bool, to_gap: float) -> Asks:
+    """Solve a problem, or take the outcome from where it was solved before.
+
+    ``to_gap``: go on until its own gap is as small too; ``alone``: nobody else needs the memory.
+    """
 
     def run() -> tuple[Array, Array, int, float, bool, bool]:
-        problem.solve(tol, max_steps, guide=guide)
-        # The next problem has the memory; and what follows is the same whether it was solved here and now, or before.
-        problem.forget()
+        stop, inner = problem.steps + max_steps, tol
+        problem.solve(inner, max_steps, guide=guide)
+        while problem.violation < tol and problem.steps < stop and inner > TIGHTEST * tol:
+            gap = _relative_gap(problem, problem.offset(), problem.dual()) if np.isfinite(to_gap) else 0.0
+            if gap <= to_gap:
+                break
+            inner = _tighter(inner, to_gap, gap)
+            problem.solve(inner, stop - problem.steps, guide=guide)
+        # The next problem has the memory; and what follows is the same whether it was solved here and now, or before, as
+        # it is with a complete matrix: its values are the same whenever they are computed.
+        if not alone or problem.matrix is None:
+            problem.forget()
         return problem.beta, problem.F, problem.steps, problem.violation, bool(problem.exact), bool(problem.single)
 
     start = (problem.row, problem.c, problem.lo, problem.hi, problem.beta, problem.F, problem.steps)
-    how = (bool(problem.exact), bool(problem.single), len(problem.memory), tol, max_steps, bool(guide))
+    how = (bool(problem.exact), bool(problem.single), len(problem.memory), tol, max_steps, bool(guide), to_gap)
     outcome = yield Work("smo", (problem.kernel, problem.X, *start, *how), run)
     problem.beta, problem.F, problem.steps, problem.violation, problem.exact, problem.single = outcome
 
 
+def _tighter(inner: float, tol: float, gap: float) -> float:
+    """What to solve to where nothing violates, but the gap asks for more digits: at a large C each costs C."""
+    return inner * min(0.1, 0.3 * tol / gap)
+
+
 def _sweep(
     task: Task, kernel: KernelFunction, rows: Rows, solutions: Sequence[Solution], b: Array, n_new: int,
-    fold: Fold | None, base: Array | None, swept: tuple[Array, Array] | None, keep: bool, guide: bool,
+    fold: Fold | None, swept: Swept | None, keep: bool, guide: bool, single: bool,
 ) -> SweepParams:  # fmt: skip
-    """What to ask: the whole solution, or its difference to the one that was swept last."""
+    """What to ask: the whole solution, or its difference to the one that was swept last; in float32 or float64."""
     number, coef = coefficients(solutions)
-    if swept is not None:
+    P, d = coef.shape[1], rows.X.shape[1]
+    length = norms(kernel, rows.X) if single else np.zeros(len(rows.number))
+    typical = float(np.median(length)) if len(length) else 0.0
+
+    def known_to(mass: Array, radius: float) -> float:
+        error = single_error(kernel, np.array([typical]), radius, d, P)
+        return float(error[0] * mass.max(initial=0.0)) if mass.any() else 0.0
+
+    change, mass, radius, base = None, np.zeros(P), 0.0, None
+    if swept is not None and (guide or known_to(swept.mass, swept.radius) <= LOOSE):
         # Rows that left the active set had no coefficient when they were swept: all that changed are still here.
-        both = np.union1d(number, swept[0])
-        change = np.zeros((len(both), coef.shape[1]))
-        change[np.searchsorted(both, number)] += coef
-        change[np.searchsorted(both, swept[0])] -= swept[1]
-        moved = np.flatnonzero(np.abs(change).any(axis=1))
-        if len(moved) < len(number):
-            number, coef = both[moved], change[moved]
-        else:
-            base = None  # from nothing is less work
-    S = rows.X[np.searchsorted(rows.number, number)]
-    return SweepParams(kernel, task, S, coef, b, (rows.number,) * len(b), n_new, fold, base, keep, REACH, guide)
+        both = np.union1d(number, swept.number)
+        now, before = np.zeros((2, len(both), P))
+        now[np.searchsorted(both, number)] = coef
+        before[np.searchsorted(both, swept.number)] = swept.coef
+        if np.count_nonzero((now != before).any(axis=1)) < len(number):  # or from nothing is less work
+            number, coef, change = both, now, now - before
+            mass, radius, base = swept.mass, swept.radius, swept.f
+    at = np.searchsorted(rows.number, number)
+    added = np.abs(coef if change is None else change).sum(axis=0)
+    longest = max(radius, float(length[at].max(initial=0.0)))
+    single = guide or (single and known_to(mass + added, longest) <= LOOSE)
+    if single:
+        mass, radius = mass + added, longest
+    return SweepParams(
+        kernel, task, rows.X[at], coef, b, (rows.number,) * len(b), n_new, fold, change, base, keep, REACH, single, guide,
+        mass if mass.any() else None, radius,
+    )  # fmt: skip
+
+
+def _left_behind(
+    sweep: SweepParams, answer: Certificate, solutions: Sequence[Solution], problems: Sequence[tuple[Problem, Array]]
+) -> Swept:
+    """What a sweep knows of all rows, with what the problems know better of the active ones."""
+    f = np.concatenate([part for _, part in sorted(answer.f, key=lambda part: part[0])])
+    if not sweep.guide:
+        for k, (problem, number) in enumerate(problems):
+            f[number, k] = (problem.c - problem.F)[: len(number)]
+    mass = np.zeros(len(solutions)) if sweep.mass is None else sweep.mass
+    return Swept(f, *coefficients(solutions), mass, sweep.radius, not sweep.guide)
+
+
+def _relative_gap(problem: Problem, b: float, dual: float, outside: float = 0.0, boost: float = 1.0) -> float:
+    """Gap between the primal of a problem's machine and ``dual``, as a part of the larger of them.
+
+    ``outside`` is what rows that are not in the problem add to the primal; the problem's bounds are ``boost`` times true.
+    """
+    r = problem.F - b
+    support = float(np.maximum(problem.hi * r, problem.lo * r).sum()) / boost + outside
+    absolute = max(0.0, support - float(r @ problem.beta) + problem.dual() - dual)
+    scale = max(abs(dual), abs(dual + absolute))
+    return absolute / scale if scale > 0 else 0.0
 
 
 def _measure(
-    problems: Sequence[tuple[Problem, Array]], b: Array, dual: Array, answer: Certificate | None
+    problems: Sequence[tuple[Problem, Array]], b: Array, dual: Array, answer: Certificate | None, boost: float
 ) -> tuple[Array, Array]:
     """Relative gaps and violations (P,) over all rows."""
     gap, violation = np.zeros(len(problems)), np.zeros(len(problems))
     for k, (problem, _) in enumerate(problems):
-        r = problem.F - b[k]
-        top, bottom = problem.extremes()
-        support = float(np.maximum(problem.hi * r, problem.lo * r).sum())
+        (top, bottom), outside = problem.extremes(), 0.0
         if answer is not None:
             top, bottom = max(top, answer.top[k]), min(bottom, answer.bottom[k])
-            support = float(answer.support[k])
+            outside = float(answer.support[k])
         violation[k] = top - bottom if top > -NEVER and bottom < NEVER else 0.0
-        absolute = max(0.0, support - float(r @ problem.beta) + problem.dual() - dual[k])
-        scale = max(abs(dual[k]), abs(dual[k] + absolute))
-        gap[k] = absolute / scale if scale > 0 else 0.0
+        gap[k] = _relative_gap(problem, b[k], dual[k], outside, boost)
     return gap, violation
 
 
@@ -434,7 +514,7 @@ def solve_gathered(
     One problem at a time: a pair of classes has its own support vectors, and small matrices.
     """
     states = []
-    memory = np.empty(cache_bytes // 8)
+    memory = kernel_memory(cache_bytes)
     for k, pair in enumerate(task.pairs):
         v = variables(task, k, rows.y, rows.weight)
         places = v.places
@@ -442,7 +522,7 @@ def solve_gathered(
         alone = task._replace(pairs=(pair,))
         n = len(places)
         sample = own
-        if n > WHOLE and task.kind != "one_class":
+        if n > ALL_AT_ONCE and task.kind != "one_class":
             rng = np.random.default_rng([seed, k])
             sample = take_rows(own, np.sort(rng.choice(n, min(n // 4, FIRST_ROWS), replace=False)))
         solver = smo_cascade(

@@ -29,6 +29,7 @@ from daskml_core.kernels.svm import (
     fold_of,
     take_rows,
 )
+from daskml_core.solvers.decomposition import LEAST_MEMORY
 from daskml_core.solvers.in_memory import Asks
 from daskml_core.solvers.smo_cascade import CascadeState, coefficients, smo_cascade, solve_gathered
 from daskml_core.sweep import Array, Kernel, Work
@@ -48,7 +49,7 @@ def _held_in_cache(block: Any, params: Any) -> Any:  # pragma: no cover - counte
 
 
 ROW_CACHE = Kernel(_held_in_cache, "kernel-rows", partial_bytes=lambda d, n_bytes: n_bytes // 2, gathers=True)
-"""Stands in the memory plan for the kernel matrix of the active set and of a working set, in the calling process."""
+"""Stands in the memory plan for kernel values, in the calling process."""
 
 
 class KernelMachine(SweepEstimator):
@@ -151,6 +152,10 @@ class KernelMachine(SweepEstimator):
         state = yield from smo_cascade(task, kernel, rows, blocks.n_rows, fold=fold, **options)
         return [(kernel, state)]
 
+    def _cache_bytes(self, n_variables: int) -> int:
+        """Bytes of kernel values that are held at a time."""
+        return min(max(int(float(self.cache_size) * 2**20), 8 * LEAST_MEMORY), 8 * n_variables**2)
+
     def _most_new(self, blocks: RowBlocks, n_problems: int) -> int:
         """Rows that may join each side of a problem after a sweep."""
         return max(32, sample_budget() // (8 * (blocks.n_features + 4)) // (2 * n_problems))
@@ -165,7 +170,7 @@ class KernelMachine(SweepEstimator):
         draw = self._draw(blocks, n_classes, None)
         kernels: list[tuple[Any, Any]] = [
             (DRAW, draw),
-            (ROW_CACHE, 2 * min(int(float(self.cache_size) * 2**20), 8 * blocks.n_rows**2)),
+            (ROW_CACHE, self._cache_bytes(blocks.n_rows * (2 if task.kind == "svr" else 1))),
         ]
         if not self._gathers(blocks):
             P = len(task.pairs)

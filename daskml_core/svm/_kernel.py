@@ -62,8 +62,8 @@ class SVC(ClassifierMixin, KernelMachine):
     tol : float, default=1e-3
         The violation that is left, as libsvm's, and the relative duality gap, both over all rows.
     cache_size : float, default=200
-        MB for rows of the kernel matrix of the active set, in the calling process, and as much again for a working set.
-        More than the default pays where tens of thousands of support vectors are not at their bound.
+        MB for kernel values, in the calling process: rows of the active set's matrix, and a working set's own. At least
+        16 are taken. More than the default pays where tens of thousands of support vectors are not at their bound.
     class_weight : dict, "balanced" or None
         Multiplies C of a class.
     max_iter : int, default=-1

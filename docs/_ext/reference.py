@@ -25,6 +25,7 @@ MODULES = [
     "daskml_core.model_selection",
     "daskml_core.metrics",
     "daskml_core.inspection",
+    "daskml_core.onnx",
     "daskml_core.optimize",
     "daskml_core.accessor",
     "daskml_core.errors",

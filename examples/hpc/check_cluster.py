@@ -15,22 +15,27 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from dask.utils import format_bytes
-from distributed import Client, Worker
+from distributed import Client, Scheduler, Worker
+from distributed.comm import connect
 
-SHARED = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "fuse.ceph", "cifs", "afs", "panfs", "wekafs", "9p"}
+SHARED = {"nfs", "nfs4", "lustre", "gpfs", "beegfs", "ceph", "fuse.ceph", "cifs", "afs", "panfs", "wekafs"}
 PATIENCE_S = 3
 
 
-def unreachable(addresses: Iterable[str]) -> list[str]:
-    """The addresses to which this process cannot connect."""
+async def unreachable(addresses: Iterable[str], node: Worker | Scheduler) -> list[str]:
+    """The addresses to which a worker, or the scheduler, cannot connect."""
     missed = []
     for address in addresses:
-        host, _, port = address.partition("://")[2].rpartition(":")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE_S).close()
+            await (await connect(address, timeout=PATIENCE_S, **node.connection_args)).close()
         except OSError:
             missed.append(address)
     return missed
+
+
+async def unreachable_from_scheduler(addresses: Iterable[str], dask_scheduler: Scheduler) -> list[str]:
+    """The same, for `Client.run_on_scheduler`."""
+    return await unreachable(addresses, dask_scheduler)
 
 
 def file_system(path: str) -> str:
@@ -41,7 +46,7 @@ def file_system(path: str) -> str:
     return kinds[max(above, key=len)] if above else "unknown"
 
 
-def describe(addresses: list[str], dask_worker: Worker) -> dict[str, Any]:
+async def describe(addresses: list[str], dask_worker: Worker) -> dict[str, Any]:
     """What a worker's process sees; runs on each of them."""
     from dask.system import CPU_COUNT
     from distributed.system import MEMORY_LIMIT  # of the machine, or of the cgroup that the process is in
@@ -56,7 +61,7 @@ def describe(addresses: list[str], dask_worker: Worker) -> dict[str, Any]:
         "memory": memory,
         "cores": cores,
         "file_system": file_system(dask_worker.local_directory),
-        "unreachable": unreachable(addresses),
+        "unreachable": await unreachable(addresses, dask_worker),
     }
 
 
@@ -90,7 +95,7 @@ def main(scheduler_file: str, n_workers: int = 1) -> int:
     with Client(scheduler_file=scheduler_file) as client:
         client.wait_for_workers(n_workers, timeout=300)
         workers = client.scheduler_info(n_workers=-1)["workers"]
-        lost = client.run_on_scheduler(unreachable, list(workers))
+        lost = client.run_on_scheduler(unreachable_from_scheduler, list(workers))
         # Only those that answer are asked: a question to the others would wait for good.
         seen = client.run(describe, list(workers), workers=[one for one in workers if one not in lost])
         for one, worker in workers.items():
