@@ -32,8 +32,8 @@ PAGES = [
     for path in sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")])
     if not GENERATED.match(path.relative_to(ROOT).as_posix())
 ]
-# Pages whose blocks need a cluster's scheduler, and what runs them instead.
-ELSEWHERE: dict[str, str] = {}
+# Pages whose blocks other tests run: with warnings of other libraries, on a batch system.
+RUN_BY = {"docs/guide/pictures.md": "tests/test_guide_pages.py", "docs/guide/take_away.md": "tests/test_guide_pages.py"}
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
 
@@ -52,7 +52,9 @@ def blocks(page, *languages):
 def test_each_block_says_what_it_is(page):
     """Or it would be run, or looked up, by no test."""
     opened = re.findall(r"^```([^`\n]*)\n.*?^```$", page.read_text(), re.M | re.S)
-    assert set(opened) <= {"python", "bash", "text", "yaml"} | {word for word in opened if word.startswith("{")}
+    assert set(opened) <= {"python", "bash", "console", "text", "yaml"} | {
+        word for word in opened if word.startswith("{")
+    }
 
 
 def make_stores(folder):
@@ -136,8 +138,8 @@ def make_repository(folder, storage):
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name_of)
 def test_the_code_of_a_page_runs(page, tmp_path, monkeypatch, request):
-    if name_of(page) in ELSEWHERE:
-        assert (ROOT / ELSEWHERE[name_of(page)]).exists()
+    if name_of(page) in RUN_BY:
+        assert page.name in (ROOT / RUN_BY[name_of(page)]).read_text()
         return
     plt.switch_backend("Agg")
     monkeypatch.chdir(tmp_path)
@@ -168,7 +170,7 @@ def commands():
     for page in PAGES:
         found = [
             command
-            for _, text in blocks(page, "bash")
+            for _, text in blocks(page, "bash", "console")
             for line in text.replace("\\\n", " ").split("\n")
             for command in line.removeprefix("$ ").split("&&")
         ]
@@ -184,6 +186,20 @@ def extras_exist(requirement):
     return found is None or set(found[1].split(",")) <= set(EXTRAS)
 
 
+def options_exist(words):
+    """Of ``dask ml fit ...``, ``dask scheduler ...`` and their like; values are not looked at."""
+    from distributed.cli import dask_scheduler, dask_worker
+
+    from daskml_core.cli import ml
+
+    command = {"ml": ml, "scheduler": dask_scheduler.main, "worker": dask_worker.main}[words[0]]
+    words = words[1:]
+    if command is ml and words:
+        command, words = ml.commands[words[0]], words[1:]
+    if words:
+        command.make_parser(command.context_class(command)).parse_args(words)
+
+
 @pytest.mark.parametrize("words", list(commands()))
 def test_a_command_names_what_is_there(words):
     while re.match(r"[A-Z_]+=", words[0]):
@@ -194,12 +210,9 @@ def test_a_command_names_what_is_there(words):
         assert {word for word in rest if "=" not in word} <= set(targets)
     elif program == "pip" or (program == "python" and rest[:3] == ["-m", "pip", "install"]):
         assert all(extras_exist(word) for word in rest)
-    elif (program, *rest[:1]) == ("dask", "ml") or rest[:2] == ["-m", "daskml_core"]:
-        from daskml_core.cli import ml
-
-        command, *options = rest[1:] if program == "dask" else rest[2:]
-        chosen = ml.commands[command]
-        chosen.make_parser(chosen.context_class(chosen)).parse_args(options)
+    elif program == "dask" or rest[:2] == ["-m", "daskml_core"]:
+        words = rest if program == "dask" else ["ml", *rest[2:]]
+        options_exist(words)
     elif program == "python" and rest[0] == "-m":
         assert importlib.util.find_spec(rest[1]) is not None
     elif program == "python":

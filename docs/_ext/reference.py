@@ -32,8 +32,8 @@ MODULES = [
     "daskml_core.data",
     "daskml_core.engine",
 ]
-# What these offer is imported from elsewhere: `load` and `save` from the package itself.
-ELSEWHERE = {"daskml_core.model_file"}
+# `load` and `save` are imported from the package itself; the command line has a page of the guide.
+ELSEWHERE = {"daskml_core.model_file", "daskml_core.cli"}
 
 
 def public_names(module: ModuleType) -> list[str]:
