@@ -45,7 +45,8 @@ def notebook(name: str) -> Any:
     first = ast.parse(text).body[0]
     doc = ast.get_docstring(ast.parse(text)) or ""
     rest = "\n".join(text.split("\n")[first.end_lineno :]).strip() + "\n"
-    made = jupytext.reads(rest, fmt="py:percent" if re.search(r"^# %%", rest, re.M) else "py:light")
+    marked = re.search(r"^# %%", rest, re.M) is not None
+    made = jupytext.reads(rest, fmt="py:percent" if marked else "py:light")
     title, about = title_of(name), doc.replace("``", "`")
     head = [nbformat.v4.new_markdown_cell(f"# {title}\n\n{about}")]
     if "sys.argv" in text:
@@ -53,12 +54,28 @@ def notebook(name: str) -> Any:
         head.append(
             nbformat.v4.new_code_cell(f'import sys\n\nsys.argv = ["{name}.py"]  # what it writes goes to ./data')
         )
-    made.cells = head + [cell for cell in made.cells if cell.source.strip()]
+    cells = [cell for cell in made.cells if cell.source.strip()]
+    made.cells = head + (cells if marked else joined(cells))
     made.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     for i, cell in enumerate(made.cells):
         cell["id"] = f"{name}-{i}"
         cell["metadata"] = {}
     return made
+
+
+def joined(cells: list[Any]) -> list[Any]:
+    """Imports and settings in one cell: in a script without marks each paragraph would be one."""
+    plain = (ast.Import, ast.ImportFrom, ast.Assign, ast.AnnAssign, ast.Expr)
+    out: list[Any] = []
+    last = False
+    for cell in cells:
+        simple = cell.cell_type == "code" and all(isinstance(node, plain) for node in ast.parse(cell.source).body)
+        if simple and last:
+            out[-1].source += "\n\n" + cell.source
+        else:
+            out.append(cell)
+        last = simple
+    return out
 
 
 def helpers(name: str) -> list[str]:

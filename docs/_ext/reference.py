@@ -92,8 +92,18 @@ def skip(app: Sphinx, what: str, name: str, obj: Any, skipped: bool, options: An
 
 
 def keep_underscores(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """In reStructuredText ``coef_`` is a reference to ``coef``."""
-    lines[:] = [re.sub(r"^:ivar ([\w, ]+)(:| )", lambda m: m[0].replace("_", r"\_"), line) for line in lines]
+    """An entry for each of ``a_, b_ : type``; in reStructuredText ``coef_`` would be a reference to ``coef``."""
+    out: list[str] = []
+    for line in lines:
+        found = re.match(r":(ivar|vartype) ([\w, ]+?):(.*)", line)
+        if found is None:
+            out.append(line)
+            continue
+        names = [name.replace("_", r"\_") for name in found[2].split(", ")]
+        # What is said stands at the last of them; each has the type.
+        said = [found[3] if found[1] == "vartype" or n == names[-1] else "" for n in names]
+        out += [f":{found[1]} {n}:{text}" for n, text in zip(names, said, strict=True)]
+    lines[:] = out
 
 
 def name_attributes(app: Sphinx, doctree: Any) -> None:
