@@ -19,7 +19,7 @@ from daskml_core.callback import Callback, Checkpoint, DaskEvents, EarlyStopping
 from daskml_core.cluster import BisectingKMeans, KMeans
 from daskml_core.engine.events import current_watch
 from daskml_core.errors import ConvergenceWarning
-from daskml_core.kernel_approximation import Nystroem
+from daskml_core.kernel_approximation import Nystroem, PolynomialCountSketch
 from daskml_core.linear_model import (
     HuberRegressor,
     LinearRegression,
@@ -336,7 +336,7 @@ def test_what_cannot_be_stopped_or_watched_says_so():
     with pytest.raises(TypeError, match=r"not of this library"):
         plain.LogisticRegression().set_callbacks(Checkpoint("c")).fit(np.asarray(X), np.asarray(y))
     with pytest.raises(TypeError, match=r"keeps no checkpoint"):
-        StandardScaler().set_callbacks(Checkpoint("c")).fit(X)
+        PolynomialCountSketch(n_components=8).set_callbacks(Checkpoint("c")).fit(X)
 
 
 @pytest.mark.parametrize(
@@ -430,3 +430,11 @@ def test_models_with_callbacks_are_pickled_copied_and_saved(tmp_path):
     again.fit(X, y)
     daskml_core.save(model, tmp_path / "m.zip")
     np.testing.assert_array_equal(daskml_core.load(tmp_path / "m.zip").coef_, model.coef_)
+
+
+def test_a_checkpoint_may_be_kept_at_a_url():
+    keep = Checkpoint("memory://kept/by-callback")
+    assert keep.checkpoint == "memory://kept/by-callback"
+    with dask.config.set({"daskml-core.checkpoint-sweeps": 1}):
+        LogisticRegression(solver="lbfgs", max_iter=30).set_callbacks(keep).fit(*data())
+    assert keep.n_written > 3
