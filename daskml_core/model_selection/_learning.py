@@ -148,7 +148,7 @@ def learning_curve(
     random_state : int, optional
         Of the shuffle; ``None`` is a fixed seed.
     return_times : bool, default=False
-    checkpoint : directory in which an interrupted run is kept.
+    checkpoint : directory or URL where an interrupted run is kept.
 
     Returns
     -------
