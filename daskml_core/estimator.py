@@ -167,7 +167,7 @@ class SweepEstimator(Portable, CallbackSupportMixin, BaseEstimator):
             projected_peak_bytes=engine.projected_peak_bytes,
             memory_limit_bytes=engine.footprint.limit,
             processes=engine.executor.processes,
-            threads=engine.executor.n_threads,
+            threads=engine.n_threads,
             kernels=tuple(dict.fromkeys(kernel.task_name(params) for kernel, params in kernels)),
             sweeps=sweeps,
             notes=tuple(notes),

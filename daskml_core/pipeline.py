@@ -53,7 +53,7 @@ class Pipeline(Portable, reference.Pipeline):
     def fit(self, X: Any, y: Any = None, *, checkpoint: CheckpointPath = None, **params: Any) -> Self:
         """Fit the steps; X (n_rows, n_features) in any container. ``step__parameter`` goes to a step's fit.
 
-        ``checkpoint`` is a directory in which an interrupted fit is kept, so that the same fit goes on from there.
+        ``checkpoint`` is a directory or URL where an interrupted fit is kept, so that the same fit goes on from there.
         """
         n = n_rows_of(X)
         whole = Folds(n, Segments(np.array([n])), np.ones((1, 1), dtype=bool), np.zeros((1, 1), dtype=bool))

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from daskml_core.data import as_blocked, is_lazy, refuse_no_numbers
 from daskml_core.data.output import map_rows
 from daskml_core.data.read import compute_dtype
-from daskml_core.engine import run_sweeps, watched
+from daskml_core.engine import CheckpointPath, resumable, run_sweeps
 from daskml_core.estimator import load_features, require_same_features
 from daskml_core.kernels.moments import AFFINE, FEATURE_MOMENTS, AffineParams, FeatureMoments, merge_moments
 from daskml_core.model_file import Portable
@@ -82,8 +82,16 @@ class StandardScaler(_Scaler):
         self.with_mean = with_mean
         self.with_std = with_std
 
-    @watched
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Self:
         """Find means and variances; X (n_rows, n_features) in any container. Returns self."""
         return self._update(self._observe(X, sample_weight, feature_dim, reset=True))
 
@@ -152,8 +160,8 @@ class MinMaxScaler(_Scaler):
         self.feature_range = feature_range
         self.clip = clip
 
-    @watched
-    def fit(self, X: Any, y: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(self, X: Any, y: Any = None, *, feature_dim: str | None = None, checkpoint: CheckpointPath = None) -> Self:
         """Find minima and maxima; X (n_rows, n_features) in any container. Returns self."""
         return self._update(self._observe(X, None, feature_dim, reset=True))
 

@@ -31,6 +31,8 @@ from daskml_core.kernels.incremental import (
     TRAIN_MODELS,
     IncrementalParams,
     ScoreParams,
+    deal_models,
+    gather_models,
     merge_scores,
 )
 from daskml_core.kernels.pairs import ErrorSums, PairCounts
@@ -241,11 +243,9 @@ class _Race:
         if not alive or stop <= start:
             return
         order = [self._order(call) for call in range(start, stop)]
-        # A chain a thread: models do not know of each other, so that how they are dealt out changes nothing.
-        n_chains = min(len(alive), self.engine.executor.n_threads * self.engine.executor.processes)
-        carries = [{i: self.models[i] for i in alive[c::n_chains]} for c in range(n_chains)]
-        for carry in self.engine.fold(Fold(TRAIN_MODELS, self.params, carries, [order] * n_chains)):
-            self.models |= carry
+        models = {i: self.models[i] for i in alive}
+        (trained,) = self.engine.fold(Fold(TRAIN_MODELS, self.params, [models], [order], deal_models, gather_models))
+        self.models |= trained
         self.calls |= dict.fromkeys(alive, stop)
 
     def _score_all(self, alive: list[int], calls: int) -> None:

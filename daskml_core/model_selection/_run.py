@@ -33,12 +33,15 @@ from daskml_core.kernels.pairs import merge_rankings
 from daskml_core.linear_model._base import LinearModel
 from daskml_core.linear_model._data import TrainingSet
 from daskml_core.linear_model._glm import PoissonRegressor
+from daskml_core.linear_model._huber import HuberRegressor
 from daskml_core.linear_model._least_squares import _GramRegressor
 from daskml_core.linear_model._solve import SWEEPS
 from daskml_core.model_selection._batch import LinearBatch, NotBatchable, accept, merged, warn_not_converged
 from daskml_core.model_selection._folds import Folds, make_folds, n_rows_of
 from daskml_core.model_selection._gram import GramBatch, target_moments_sweep
 from daskml_core.model_selection._job import Job
+from daskml_core.model_selection._machines import MachinesBatch
+from daskml_core.model_selection._robust import HuberBatch
 from daskml_core.model_selection._scoring import Found, distinct_scores, metric_of
 from daskml_core.model_selection._select import take_rows
 from daskml_core.preprocessing import StandardScaler
@@ -191,7 +194,11 @@ class _Batchable:
 
     @property
     def batch(self) -> Any:
-        return GramBatch if self.gram else LinearBatch
+        several = self.data.classes is not None and len(self.data.classes) > 2
+        machines = several and hasattr(self.models[0], "_of_class")
+        if isinstance(self.models[0], HuberRegressor):
+            return HuberBatch
+        return GramBatch if self.gram else MachinesBatch if machines else LinearBatch
 
 
 def _batchable(request: Request, estimators: Sequence[Any]) -> _Batchable:
@@ -241,15 +248,24 @@ def _batchable(request: Request, estimators: Sequence[Any]) -> _Batchable:
     return _Batchable(scalers[0], models, data, gram[0])
 
 
-def _fits(batch: Any, jobs: Sequence[Job]) -> Engine | None:
+def _engine(batch: Any, jobs: Sequence[Job], scoring: Sequence[tuple[Any, Any]]) -> Engine:
+    kernels = [*batch.kernels(jobs), *scoring]
+    return Engine(batch.data.blocks, kernels=kernels, held_bytes=batch.held_bytes(jobs))
+
+
+def _fits(batch: Any, jobs: Sequence[Job], scoring: Sequence[tuple[Any, Any]]) -> Engine | None:
     try:
-        return Engine(batch.data.blocks, kernels=batch.kernels(jobs), held_bytes=batch.held_bytes(jobs))
+        return _engine(batch, jobs, scoring)
     except MemoryPlanError:
         return None
 
 
-def _cut_into_batches(batch: Any, jobs: Sequence[Job], n_settings: int) -> tuple[Engine, list[list[Job]]]:
+def _cut_into_batches(
+    batch: Any, jobs: Sequence[Job], n_settings: int, scoring: Sequence[tuple[Any, Any]]
+) -> tuple[Engine, list[list[Job]]]:
     """As few batches of whole settings as fit into memory, and an engine that has room for the largest.
+
+    All models are scored at once, whatever the batches: ``scoring`` are the kernels of that sweep.
 
     Raises
     ------
@@ -260,19 +276,18 @@ def _cut_into_batches(batch: Any, jobs: Sequence[Job], n_settings: int) -> tuple
         bounds = [round(i * n_settings / n) for i in range(n + 1)]
         return [[job for job in jobs if lo <= job.setting < stop] for lo, stop in itertools.pairwise(bounds)]
 
-    engine = _fits(batch, jobs)
+    engine = _fits(batch, jobs, scoring)
     if engine is not None:
         return engine, [list(jobs)]
     low, high = 1, n_settings
     while high - low > 1:
         middle = (low + high) // 2
-        if _fits(batch, max(batches(middle), key=len)) is not None:
+        if _fits(batch, max(batches(middle), key=len), scoring) is not None:
             high = middle
         else:
             low = middle
     parts = batches(high)
-    largest = max(parts, key=len)
-    return Engine(batch.data.blocks, kernels=batch.kernels(largest), held_bytes=batch.held_bytes(largest)), parts
+    return _engine(batch, max(parts, key=len), scoring), parts
 
 
 class BatchRun:
@@ -290,7 +305,6 @@ class BatchRun:
             for split in range(folds.n_splits)
         ]
         self.batch = self.parts.batch(self.parts.data, folds, self.jobs, self.parts.scaler)
-        self.engine, self.batches = _cut_into_batches(self.batch, self.jobs, len(estimators))
         classes, first = self.parts.data.classes, self.parts.models[0]
         self.metrics = {
             name: metric_of(
@@ -298,6 +312,39 @@ class BatchRun:
             )
             for name, scorer in request.scorers.items()
         }
+        self.engine, self.batches = _cut_into_batches(self.batch, self.jobs, len(estimators), self._scoring())
+
+    def _scoring(self) -> list[tuple[Any, Any]]:
+        """Kernels of the sweep that scores all models, with parameters of the right size, for the memory plan."""
+        needs = {metric.need for metric in self.metrics.values() if metric is not None}
+        if not needs:
+            return []
+        data, folds = self.parts.data, self.folds
+        K, m = self._n_outputs(), len(self.jobs)
+        masks = [folds.test, folds.train] if self.request.train_scores else [folds.test]
+        # Rows that a model is scored on, on the average: a row counts in so many of the splits.
+        rows = max(-(-folds.n_rows * int(mask.sum(axis=0).max()) // folds.n_splits) for mask in masks)
+        params = ScoreParams(
+            W=np.broadcast_to(np.zeros(()), (data.blocks.n_features, m * K)),
+            b=np.broadcast_to(np.zeros(()), (m * K,)),
+            n_outputs=K,
+            split=np.array([job.split for job in self.jobs]),
+            cells=folds.test,
+            cell_of=folds.cell_of,
+            n_classes=None if data.classes is None else len(data.classes),
+            wants=frozenset(needs - {"rank"}),
+            softmax=False,
+            exponential=False,
+            max_distinct=min(distinct_scores(m), rows),
+            weighted=self.request.weigh_scores,
+        )
+        kernels = [(FOLD_SCORES, params)] if params.wants else []
+        return kernels + ([(FOLD_RANKS, params)] if "rank" in needs else [])
+
+    def _n_outputs(self) -> int:
+        """Columns of a model's coefficients."""
+        classes = self.parts.data.classes
+        return 1 if classes is None or len(classes) <= 2 else len(classes)
 
     def plan(self) -> SearchPlan:
         """What the run will do."""
@@ -305,8 +352,10 @@ class BatchRun:
         solver = "gram" if self.parts.gram else model.solver
         n = len(self.batches)
         train = "1 for the Gram matrices of all folds" if self.parts.gram else SWEEPS[solver]
-        if solver == "auto":
-            train = "1 for the sample, 1 for the gradients of all settings by fold, about 1-3 for all models"
+        if isinstance(model, HuberRegressor):
+            train = "about 8, each with value, gradient and Hessian" if solver == "auto" else SWEEPS[solver]
+        elif solver == "auto":
+            train = "1 for the sample, 1 for gradients and few Hessians by fold, about 1-3 for all models"
         sweeps = (f"{n} x ({train})" if n > 1 else train) + "; 1 for the scores"
         if self.request.choose is not None and not self.parts.gram:
             sweeps += "; 1-2 of one model for the refit"
