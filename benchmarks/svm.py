@@ -26,7 +26,7 @@ def rows_to_compare(name, kernel, C, tol, full):
     libsvm takes seconds to minutes on each cell of magic. The slow ones are compared on the first rows of the shuffled
     training set; ``full`` takes all rows, but for the linear machine with C=100, on which libsvm takes minutes.
     """
-    slow = kernel in ("linear", "poly") and C >= 10 or tol < 1e-3
+    slow = (kernel in ("linear", "poly") and C >= 10) or tol < 1e-3
     very_slow = kernel == "linear" and C >= 100
     return 4_000 if name == "magic" and (very_slow if full else slow) else None
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["load", "save", "to_sklearn", "write"]
+__all__ = ["load", "open", "save", "to_sklearn", "write"]
 
 
 def __getattr__(name: str) -> Any:
@@ -12,6 +12,10 @@ def __getattr__(name: str) -> Any:
         from daskml_core import model_file
 
         return getattr(model_file, name)
+    if name == "open":
+        from daskml_core.data.open import open
+
+        return open
     if name == "to_sklearn":
         from daskml_core.conversion import to_sklearn
 

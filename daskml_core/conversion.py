@@ -16,14 +16,11 @@ import numpy as np
 from sklearn import cluster, kernel_approximation, linear_model, pipeline, preprocessing, svm
 from sklearn.utils.validation import check_is_fitted
 
-from daskml_core.errors import UnsupportedDataError
+from daskml_core import conversion_parts as parts
+from daskml_core.conversion_parts import CannotConvert
 from daskml_core.sweep import Array
 
 _SHARED = ("n_features_in_", "feature_names_in_", "classes_", "coef_", "intercept_")
-
-
-class CannotConvert(UnsupportedDataError):
-    """scikit-learn has no estimator that predicts the same, or none that can be filled by public means."""
 
 
 def to_sklearn(model: Any, *, dtype: Any = None) -> Any:
@@ -41,13 +38,17 @@ def to_sklearn(model: Any, *, dtype: Any = None) -> Any:
 
     Raises
     ------
-    UnsupportedDataError : kernel machines, bisecting k-means, k-means by angle: see the message.
+    UnsupportedDataError : kernels that are callables: see the message.
     sklearn.exceptions.NotFittedError : the model is not fitted.
 
     Notes
     -----
     Labels are the same; scores and transformed rows agree to rounding. The estimator is of the version of scikit-learn
     that is installed here. It shares no memory with the model.
+
+    Kernel machines, bisecting k-means and k-means by angle become a `Pipeline` of scikit-learn's parts, as its own
+    estimators predict from private attributes: an `SVC` is `Nystroem` with the support vectors and a linear machine. With
+    more than two classes it predicts by votes of the pairs and has no ``decision_function``; it never has ``predict_proba``.
 
     Examples
     --------
@@ -71,12 +72,23 @@ def to_sklearn(model: Any, *, dtype: Any = None) -> Any:
         raise CannotConvert(f"{type(model).__name__} is no estimator of daskml_core that can be converted.")
     check_is_fitted(model)
     converted = convert(model)
-    for name, value in vars(converted).items():
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            setattr(converted, name, np.array(value, dtype=dtype, order="C"))
-        elif isinstance(value, np.ndarray):
-            setattr(converted, name, value.copy())
+    for part in _parts_of(converted):
+        for name, value in vars(part).items():
+            if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+                setattr(part, name, np.array(value, dtype=dtype, order="C"))
+            elif isinstance(value, np.ndarray):
+                setattr(part, name, value.copy())
+            elif isinstance(value, float) and name == "intercept_":
+                # A number of NumPy's, as scikit-learn's fits leave: exporters ask it for its shape.
+                setattr(part, name, np.dtype(dtype or np.float64).type(value))
     return converted
+
+
+def _parts_of(converted: Any) -> list[Any]:
+    """The estimators that hold arrays: the steps of a pipeline, and what votes in it."""
+    if isinstance(converted, pipeline.Pipeline):
+        return [part for _, step in converted.steps for part in _parts_of(step)]
+    return [converted, *getattr(converted, "estimators_", ())]
 
 
 def _made(kind: Any, model: Any, **changes: Any) -> Any:
@@ -141,10 +153,10 @@ def _sgd_regressor(model: Any) -> Any:
 def _centroids(kind: Any) -> Callable[[Any], Any]:
     def convert(model: Any) -> Any:
         if model.metric != "euclidean":
-            raise CannotConvert(
-                f'scikit-learn has no {kind.__name__} with metric="{model.metric}". For the same labels put '
-                "sklearn.preprocessing.Normalizer in front of one whose centres have length one."
-            )
+            return parts.by_angle(model, euclidean)
+        return euclidean(model)
+
+    def euclidean(model: Any) -> Any:
         centers: Array = np.array(model.cluster_centers_)
         changes = {"n_clusters": len(centers), "init": centers, "n_init": 1, "max_iter": 1}
         # A fit to the centres themselves sets all that predictions need; its parameters are then the model's again.
@@ -215,21 +227,6 @@ def _scaler(kind: Any, *names: str) -> Callable[[Any], Any]:
     return convert
 
 
-def _no_svm(model: Any) -> Any:
-    raise CannotConvert(
-        f"scikit-learn's {type(model).__name__} predicts from private attributes that only libsvm's fit sets, so that it "
-        "cannot be filled by public means. Save the model itself (daskml_core.save), or approximate the kernel by "
-        "Nystroem in front of a linear machine, which converts."
-    )
-
-
-def _no_tree(model: Any) -> Any:
-    raise CannotConvert(
-        "scikit-learn's BisectingKMeans predicts from a private tree that only its own fit grows. Save the model itself "
-        "(daskml_core.save); KMeans(init=model.cluster_centers_) assigns rows to the nearest centre instead."
-    )
-
-
 _CONVERT: dict[str, Callable[[Any], Any]] = {
     "LinearRegression": _linear(linear_model.LinearRegression, "rank_", "singular_"),
     "RidgeCV": lambda model: _linear(linear_model.Ridge)(_with(model, alpha=model.alpha_)),
@@ -253,10 +250,10 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "MiniBatchKMeans": _centroids(cluster.MiniBatchKMeans),
     "KMeansSearch": _kmeans_search,
     "KMeans": _centroids(cluster.KMeans),
-    "BisectingKMeans": _no_tree,
-    "SVC": _no_svm,
-    "SVR": _no_svm,
-    "OneClassSVM": _no_svm,
+    "BisectingKMeans": parts.cluster_tree,
+    "SVC": parts.svc,
+    "SVR": parts.svr,
+    "OneClassSVM": parts.one_class,
     "StandardScaler": _scaler(preprocessing.StandardScaler, "mean_", "var_", "scale_"),
     "MinMaxScaler": _scaler(preprocessing.MinMaxScaler, "data_min_", "data_max_", "data_range_", "scale_", "min_"),
     "Nystroem": _nystroem,

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from daskml_core.data import as_blocked, is_lazy, load, refuse_no_numbers
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.data.grid import nothing_read
+from daskml_core.data.from_dask import nothing_read
+from daskml_core.data.grid import features_of, is_grid
 from daskml_core.data.output import map_rows
 from daskml_core.engine import Engine, Outcome, Plan, count_rows, drive, find_complete
 from daskml_core.engine.settings import memory_limit_setting
@@ -90,7 +92,7 @@ def sample_budget() -> int:
     return SAMPLE_BYTES if limit is None else min(SAMPLE_BYTES, limit // 16)
 
 
-class SweepEstimator(Portable, BaseEstimator):
+class SweepEstimator(Portable, CallbackSupportMixin, BaseEstimator):
     """Base of the estimators that are trained by sweeps."""
 
     n_features_in_: int
@@ -108,8 +110,12 @@ class SweepEstimator(Portable, BaseEstimator):
         if not is_lazy(X):
             refuse_no_numbers(X)
             return validate_data(self, X, reset=False, accept_sparse=False, dtype=[np.float64, np.float32, np.float16])
-        column, names = as_blocked(X, feature_dim=self._feature_dim)
-        require_same_features(self, column.trailing[0], names)
+        if is_grid(X):
+            n_features, names, *_ = features_of(X, self._feature_dim)
+        else:
+            column, names = as_blocked(X, feature_dim=self._feature_dim)
+            n_features = column.trailing[0]
+        require_same_features(self, n_features, names)
         return X
 
     def _map(
@@ -129,11 +135,16 @@ class SweepEstimator(Portable, BaseEstimator):
         row_map = RowMap(kernel, params, np.dtype(dtype), n_columns)
         return map_rows(X, row_map, feature_dim=self._feature_dim, columns=columns, name=name)
 
-    def _drive(self, solvers: Sequence[Any], blocks: RowBlocks, kernels: Any, on_state: Any = None) -> list[Outcome]:
-        """Drive solvers in lockstep over the data; sets ``n_sweeps_``."""
+    def _drive(
+        self, solvers: Sequence[Any], blocks: RowBlocks, kernels: Any, on_state: Any = None, fitted: Any = None
+    ) -> list[Outcome]:
+        """Drive solvers in lockstep over the data; sets ``n_sweeps_``.
+
+        ``fitted`` gives the attributes that the estimator would have if it stopped at a state.
+        """
         engine = Engine(blocks, kernels=kernels)
         try:
-            outcomes = drive(solvers, engine, on_state)
+            outcomes = drive(solvers, engine, on_state, fitted)
         finally:
             engine.close()
         self.n_sweeps_ = round(engine.n_sweeps + blocks.counted, 6)
@@ -156,8 +167,9 @@ class SweepEstimator(Portable, BaseEstimator):
             projected_peak_bytes=engine.projected_peak_bytes,
             memory_limit_bytes=engine.footprint.limit,
             processes=engine.executor.processes,
-            threads=engine.executor.n_threads,
+            threads=engine.n_threads,
             kernels=tuple(dict.fromkeys(kernel.task_name(params) for kernel, params in kernels)),
             sweeps=sweeps,
             notes=tuple(notes),
+            peak_parts=engine.peak_parts,
         )

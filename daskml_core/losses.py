@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import numba
 import numpy as np
@@ -165,11 +165,8 @@ class Loss:
     n_outputs: int = 1
     curvature_bound: float | None = None
     """Largest second derivative, where there is one."""
-
-    @property
-    def has_kinks(self) -> bool:
-        """Whether the loss is flat or straight beyond some point: Newton's step may then be far too long."""
-        return False
+    has_kinks: ClassVar[bool] = False
+    """Whether the loss is flat or straight beyond some point: Newton's step may then be far too long."""
 
     def evaluate(self, Z: Array, y: Array, s: Weights) -> tuple[Array, Array]:
         """Summed value a model (n_models,), and residuals R."""
@@ -300,10 +297,7 @@ class SquaredHinge(Loss):
 
     name: str = "squared-hinge"
     curvature_bound: float | None = 2.0
-
-    @property
-    def has_kinks(self) -> bool:
-        return True
+    has_kinks: ClassVar[bool] = True
 
     def evaluate(self, Z: Array, y: Array, s: Weights) -> tuple[Array, Array]:
         t = _labels(y, Z.dtype)
@@ -321,10 +315,7 @@ class SquaredEpsilonInsensitive(Loss):
     epsilon: float = 0.0
     name: str = "squared-epsilon-insensitive"
     curvature_bound: float | None = 2.0
-
-    @property
-    def has_kinks(self) -> bool:
-        return True
+    has_kinks: ClassVar[bool] = True
 
     def evaluate(self, Z: Array, y: Array, s: Weights) -> tuple[Array, Array]:
         r = Z - _columns(y)
@@ -352,10 +343,7 @@ class SmoothedHinge(Loss):
 
     width: float = 1.0
     name: str = "smoothed-hinge"
-
-    @property
-    def has_kinks(self) -> bool:
-        return True
+    has_kinks: ClassVar[bool] = True
 
     def evaluate(self, Z: Array, y: Array, s: Weights) -> tuple[Array, Array]:
         t = _labels(y, np.float64)
@@ -374,10 +362,7 @@ class SmoothedEpsilonInsensitive(Loss):
     epsilon: float = 0.0
     width: float = 1.0
     name: str = "smoothed-epsilon-insensitive"
-
-    @property
-    def has_kinks(self) -> bool:
-        return True
+    has_kinks: ClassVar[bool] = True
 
     def evaluate(self, Z: Array, y: Array, s: Weights) -> tuple[Array, Array]:
         r = Z - _columns(y)

@@ -292,11 +292,11 @@ BAD = [
     ({"init": np.zeros((5, 5))}, "init must be one of"),
     ({"init": lambda X, k, random_state: X[:1]}, r"shape of the initial centers \(1, 5\)"),
     ({"n_init": 0}, "n_init must be a positive number"),
-    ({"n_init": 1.5}, "n_init must be a positive integer"),
+    ({"n_init": 1.5}, "n_init must be a whole number"),
     ({"tol": -1}, "tol must be a non-negative number"),
     ({"max_iter": 0}, "max_iter must be a positive number"),
     ({"metric": "l1"}, "metric must be one of"),
-    ({"init_size": 2.5}, "init_size must be a positive integer"),
+    ({"init_size": 2.5}, "init_size must be a whole number"),
     ({"init_size": 1}, "init_size=1 must be at least 2"),
     ({"bisecting_strategy": "smallest"}, "bisecting_strategy must be one of"),
 ]

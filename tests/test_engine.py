@@ -95,7 +95,7 @@ def test_the_plan_reads_nothing():
     assert reads == []
     assert plan.n_blocks == 10
     assert "peak a process" in repr(plan)
-    assert "<table>" in plan._repr_html_()
+    assert "<table" in plan._repr_html_()
 
 
 def test_a_block_that_cannot_fit_is_refused_before_anything_is_read():
@@ -133,7 +133,7 @@ def test_settings_that_make_no_sense_are_errors(name, value):
 
 
 def test_every_setting_is_documented():
-    guide = (Path(__file__).parent.parent / "docs" / "user_guide.md").read_text()
+    guide = (Path(__file__).parent.parent / "docs" / "guide" / "settings.md").read_text()
     for name, value in dask.config.get("daskml-core").items():
         shown = "null" if value is None else str(value).lower()
         assert f"| `{name}` | {shown} |" in guide

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
+from sklearn.base import clone
 
 import daskml_core.accessor  # noqa: F401 - makes ds.ml known
 from daskml_core.cluster import BisectingKMeans, KMeans, MiniBatchKMeans
+from daskml_core.engine import Engine
 from daskml_core.linear_model import LinearRegression, LogisticRegression, Ridge, SGDClassifier
 from daskml_core.preprocessing import StandardScaler
 from daskml_core.svm import SVC, LinearSVC
@@ -190,6 +192,30 @@ def test_weights_by_latitude_are_those_of_its_cosine():
         Ridge().fit(ds[["t", "u"]], ds.v, sample_weight="area")
 
 
+def test_an_interrupted_fit_to_a_grid_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    ds = dataset(values())
+    warm = (ds.t > 0).astype("f4").where(ds.t.notnull())
+    model = LogisticRegression(solver="gradient_descent", max_iter=15, tol=1e-3)
+    expected = clone(model).fit(ds, warm, sample_weight="cos_lat")
+    own, made, last = Engine.sweep_now, [0], [6]
+
+    def sweep(self, *asked):
+        made[0] += 1
+        if made[0] == last[0]:
+            raise KeyboardInterrupt
+        return own(self, *asked)
+
+    monkeypatch.setattr(Engine, "sweep_now", sweep)
+    with dask.config.set({"daskml-core.checkpoint-sweeps": 1}):
+        with pytest.raises(KeyboardInterrupt):
+            clone(model).fit(ds, warm, sample_weight="cos_lat", checkpoint=tmp_path / "c")
+        first, made[0], last[0] = made[0], 0, -1
+        model.fit(ds, warm, sample_weight="cos_lat", checkpoint=tmp_path / "c")
+    np.testing.assert_array_equal(model.coef_, expected.coef_)
+    assert model.n_sweeps_ == expected.n_sweeps_
+    assert made[0] + first - 1 <= len(expected.history_) + 4  # what was answered is not asked again
+
+
 def test_variables_that_lack_a_dimension_are_repeated_along_it():
     x = values(land=False)
     ds = dataset(x).assign(height=(("lat", "lon"), np.arange(LAT * LON, dtype="f4").reshape(LAT, LON)))
@@ -197,6 +223,56 @@ def test_variables_that_lack_a_dimension_are_repeated_along_it():
     assert model.n_features_in_ == 4
     whole = np.concatenate([x, np.broadcast_to(ds.height.values[None, ..., None], (TIME, LAT, LON, 1))], axis=-1)
     assert model.inertia_ == pytest.approx(-model.score(da.from_array(whole.reshape(-1, 4))), rel=1e-6)
+
+
+def test_a_field_that_lacks_a_dimension_has_no_chunks_merged_and_is_not_read_by_plan_or_predict():
+    ds, reads = dataset(values(), {"time": 2, "lat": 5}), []
+
+    def touched(block):
+        reads.append(1)
+        return block
+
+    height = xr.DataArray(np.arange(LAT * LON, dtype="f4").reshape(LAT, LON), dims=("lat", "lon")).chunk()
+    ds["height"] = height.copy(data=height.data.map_blocks(touched, dtype="f4", meta=np.empty((0, 0), "f4")))
+    assert KMeans(3).plan(ds).n_blocks == 6
+    assert not reads
+    model = KMeans(3, random_state=0).fit(ds)
+    assert len(reads) == 1
+    label = model.predict(ds)
+    assert len(reads) == 1
+    assert label.chunks == ds.t.chunks
+    expected = KMeans(3, random_state=0).fit(ds.assign(height=height.compute()))
+    np.testing.assert_array_equal(model.cluster_centers_, expected.cluster_centers_)
+    np.testing.assert_array_equal(label, expected.predict(ds.assign(height=height.compute())))
+
+
+@pytest.mark.parametrize("name", ["_FillValue", "missing_value"])
+def test_values_that_attributes_call_missing_are_masked(name):
+    x = values()
+    ds = dataset(x)
+    expected = KMeans(3, random_state=0).fit((ds * 100).round())
+    raw = (ds * 100).round().fillna(-9999).astype("i2")
+    for variable in raw.data_vars.values():
+        variable.attrs = {name: np.int16(-9999), "units": "K"}
+    model = KMeans(3, random_state=0).fit(raw)
+    np.testing.assert_allclose(model.cluster_centers_, expected.cluster_centers_, rtol=1e-6)
+    xr.testing.assert_equal(model.predict(raw).compute(), expected.predict((ds * 100).round()).compute())
+    cube = raw.to_dataarray("band").assign_attrs({name: -9999})
+    assert KMeans(3, random_state=0).fit(cube.chunk(band=1)).inertia_ == pytest.approx(model.inertia_, rel=1e-6)
+    assert Ridge().fit(raw[["t", "u"]], raw.v).coef_ == pytest.approx(
+        Ridge().fit((ds * 100).round()[["t", "u"]], (ds * 100).round().v).coef_, rel=1e-6
+    )
+    with pytest.raises(ValueError, match="contains NaN"):  # a table has no mask
+        KMeans(2).fit(cube.isel(time=0, lat=0, drop=True).chunk())
+
+
+def test_a_target_in_other_chunks_is_told_with_its_size():
+    ds = dataset(values(), {"time": 2})
+    expected = Ridge().fit(ds[["t", "u"]], ds.v).coef_
+    for chunks in ({"time": 3}, {"time": 1}, {"lon": 5}):
+        with pytest.warns(UserWarning, match=r"y is chunked in another way than X.* at most 0.0 MiB"):
+            model = Ridge().fit(ds[["t", "u"]], ds.v.chunk(chunks))
+        np.testing.assert_allclose(model.coef_, expected, rtol=1e-12)
 
 
 def test_variables_chunked_differently_are_merged_and_told():
@@ -267,6 +343,18 @@ def test_the_accessor_fits_masks_and_predicts():
     assert model.cluster_sizes_.sum() == np.isfinite(x[:, np.asarray(north)]).all(axis=-1).sum()
     label = ds.ml.predict(model, mask=north)
     assert np.isnan(label.sel(lat=ds.lat[~north])).all()
+    kept = ds.ml.predict(model, mask=north, fill_value=-1)
+    assert kept.dtype == np.int32
+    assert kept.encoding["_FillValue"] == -1
+    np.testing.assert_array_equal(kept, label.fillna(-1))
+    turned = ds.ml.fit(KMeans(3, random_state=0), mask=north.isel(lat=slice(None, None, -1)))
+    assert turned.inertia_ == model.inertia_
+    with pytest.raises(ValueError, match="different coordinates along 'lat'"):
+        ds.ml.fit(KMeans(3), mask=north.assign_coords(lat=ds.lat + 1))
+    with pytest.raises(ValueError, match=r"mask lies on .*'depth': 2"):
+        ds.ml.predict(model, mask=north.expand_dims(depth=2))
+    with pytest.raises(TypeError, match="mask must be a boolean DataArray"):
+        ds.ml.fit(KMeans(3), mask=np.asarray(north))
     array = ds.to_dataarray("name")
     same = array.ml.fit(KMeans(3, random_state=0), dims=("lat", "time", "lon"), mask=north)
     assert same.inertia_ == pytest.approx(model.inertia_, rel=1e-6)

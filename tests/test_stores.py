@@ -95,6 +95,13 @@ def test_where_the_parts_cannot_be_told_missing_chunks_are_found_when_they_are_r
             read[index]
 
 
+def test_what_a_fused_task_selects_is_looked_for_before_it_is_read(path):
+    array = remove(path, "c/4/0")
+    with pytest.raises(MissingChunksError, match="lacks 1 of 10 chunks"):
+        Ridge().fit((da.from_zarr(array).T * 2.0).T, Y)
+    assert Ridge().fit((da.from_zarr(array).T * 2.0).T[:400], Y[:400]).n_features_in_ == 4
+
+
 def test_the_fill_value_stands_for_missing_chunks_where_that_is_declared(path):
     array, filled = remove(path, "c/4/0"), X.copy()
     filled[400:500] = 0

@@ -41,7 +41,7 @@ from daskml_core.solvers.bisecting_kmeans import (
 from daskml_core.solvers.in_memory import Asks
 from daskml_core.solvers.kmeans_seeding import Sampled, sample_size
 from daskml_core.sweep import Array, Block
-from daskml_core.validate import non_negative, positive, random_seed
+from daskml_core.validate import non_negative, positive_integer, random_seed
 
 INITS = ("auto", "k-means++", "random")
 STRATEGIES = ("biggest_inertia", "largest_cluster")
@@ -134,15 +134,11 @@ class BisectingKMeans(CentroidModel):
 
     def _check_params(self, blocks: RowBlocks) -> None:
         check_clusters(self.n_clusters, blocks.n_rows)
-        for name in ("max_iter", "n_init", "init_size"):
-            value = getattr(self, name)
-            if name == "init_size" and value is None:
-                continue
-            if positive(name, value) != int(value):
-                raise ValueError(f"{name} must be a positive integer, got {value!r}.")
+        positive_integer("max_iter", self.max_iter)
+        positive_integer("n_init", self.n_init)
         non_negative("tol", self.tol)
         self._check_metric()
-        if self.init_size is not None and self.init_size < 2:
+        if self.init_size is not None and positive_integer("init_size", self.init_size) < 2:
             raise ValueError(f"init_size={self.init_size} must be at least 2: a bisection needs two centres.")
         if self.bisecting_strategy not in STRATEGIES:
             raise ValueError(f"bisecting_strategy must be one of {list(STRATEGIES)}, got {self.bisecting_strategy!r}.")
@@ -224,7 +220,7 @@ class BisectingKMeans(CentroidModel):
         y : ignored, as in scikit-learn.
         sample_weight : array-like (n_rows,), optional.
         feature_dim : name of the feature dimension of a DataArray, where it cannot be told.
-        checkpoint : directory in which an interrupted fit is kept, so that the same fit goes on from there (user guide).
+        checkpoint : directory or URL where an interrupted fit is kept, so that the same fit goes on from there (user guide).
 
         Raises
         ------

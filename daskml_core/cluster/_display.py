@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
+from sklearn.utils.validation import check_is_fitted
+
+from daskml_core.drawing import pyplot
 
 
 class KMeansSearchDisplay:
@@ -18,23 +21,41 @@ class KMeansSearchDisplay:
     Attributes
     ----------
     figure_, axes_ : of matplotlib, after `plot`.
+    ax_ : the first of the axes, that of the elbow.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskml_core.cluster import KMeansSearch, KMeansSearchDisplay
+    >>> X = np.random.default_rng(0).normal(size=(300, 2)) + np.arange(300)[:, None] % 3 * 9
+    >>> search = KMeansSearch(n_clusters=(2, 3, 4), n_references=2, random_state=0).fit(X)
+    >>> KMeansSearchDisplay.from_estimator(search).best
+    3
     """
 
     def __init__(self, results: Any, best: int) -> None:
         self.results = results
         self.best = best
 
-    def plot(self, axes: Any = None) -> KMeansSearchDisplay:
-        """Draw into ``axes`` (as many as there are curves), or into a new figure. Returns self."""
+    @classmethod
+    def from_estimator(cls, search: Any, *, ax: Any = None, plot: bool = True) -> Self:
+        """The display of a fitted `KMeansSearch`; nothing is read. ``ax`` as in `plot`."""
+        check_is_fitted(search, "inertias_")
+        display = cls(search.results_, search.best_n_clusters_)
+        return display.plot(ax=ax) if plot else display
+
+    def plot(self, axes: Any = None, *, ax: Any = None) -> Self:
+        """Draw into ``axes`` (one a curve), or into a new figure; with ``ax`` the elbow alone. Returns self."""
         found = self.results
         curves = [("inertia", found.inertia, None), ("simplified silhouette", found.silhouette, None)]
         if np.isfinite(found.gap).any():
             curves.append(("gap statistic", found.gap, found.gap_error))
+        if ax is not None:
+            if axes is not None:
+                raise ValueError("Pass ax for the elbow alone, or axes for all curves, not both.")
+            curves, axes = curves[:1], ax
         if axes is None:
-            try:
-                import matplotlib.pyplot as plt
-            except ImportError as error:
-                raise ImportError("Plots need matplotlib: pip install matplotlib.") from error
+            plt = pyplot(type(self).__name__)
             _, axes = plt.subplots(1, len(curves), figsize=(4 * len(curves), 3), layout="constrained")
         self.axes_ = np.ravel(np.asarray(axes, dtype=object))
         if len(self.axes_) != len(curves):
@@ -43,5 +64,6 @@ class KMeansSearchDisplay:
             ax.errorbar(found.n_clusters, values, yerr=width, marker="o", markersize=3)
             ax.axvline(self.best, linestyle=":", color="0.5")
             ax.set(xlabel="number of clusters", title=name)
-        self.figure_ = self.axes_[0].figure
+        self.ax_ = self.axes_[0]
+        self.figure_ = self.ax_.figure
         return self

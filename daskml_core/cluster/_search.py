@@ -14,12 +14,14 @@ from sklearn.utils.validation import check_is_fitted
 from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights
 from daskml_core.cluster._kmeans import IN_PROCESS_WORK, KMeans
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.engine import CheckpointPath, Engine, Plan, drive, resumable
+from daskml_core.engine import CheckpointPath, Engine, Plan, drive, resumable, stopped_early
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import load_features
+from daskml_core.html import records_table
 from daskml_core.kernels.kmeans import LloydParams
 from daskml_core.kernels.sample import RowSample, sample_sweep
 from daskml_core.kernels.silhouette import SILHOUETTES, Silhouettes
+from daskml_core.search_html import ShownSearch
 from daskml_core.solvers.breathing import SAMPLE_ITERATIONS, breathe
 from daskml_core.solvers.in_memory import Asks, answer_from, solve_in_memory
 from daskml_core.solvers.kmeans_seeding import Sampled, as_sampled, plus_plus
@@ -43,7 +45,7 @@ class Choice(NamedTuple):
     gap_error: Array
 
 
-class KMeansSearch(CentroidModel):
+class KMeansSearch(ShownSearch, CentroidModel):
     """K-means for several numbers of clusters at once, in the sweeps of one.
 
     All models of all numbers of clusters are trained in lockstep: a sweep is shared by all that have not converged. One more
@@ -253,7 +255,7 @@ class KMeansSearch(CentroidModel):
             setattr(self, attribute, getattr(model, attribute))
         self._set_rows(X, model.cluster_sizes_)
         late = [model.n_clusters for model in self.models_ if not model.converged_]
-        if late:
+        if late and not stopped_early():
             warnings.warn(
                 f"KMeansSearch did not converge for n_clusters={late}: max_iter={self.max_iter} was reached. Raise max_iter "
                 "or tol.",
@@ -266,6 +268,23 @@ class KMeansSearch(CentroidModel):
         """Inertia, silhouette and gap of each number of clusters, as a named tuple of arrays."""
         check_is_fitted(self, "inertias_")
         return Choice(self.n_clusters_, self.inertias_, self.silhouettes_, self.gaps_, self.gap_errors_)
+
+    def _summary_html(self) -> str:
+        """A row a number of clusters; nothing before a fit."""
+        if not hasattr(self, "inertias_"):
+            return ""
+        found = self.results_
+        columns = ["clusters", "inertia", "simplified silhouette"]
+        tables = [found.n_clusters, found.inertia, found.silhouette]
+        if np.isfinite(found.gap).any():
+            columns, tables = [*columns, "gap", "error of gap"], [*tables, found.gap, found.gap_error]
+        return records_table(
+            f"{type(self).__name__}: {len(found.n_clusters)} numbers of clusters side by side, "
+            f"{self.n_sweeps_:.3g} sweeps over the data",
+            columns,
+            list(zip(*tables, strict=True)),
+            best=list(found.n_clusters).index(self.best_n_clusters_),
+        )
 
     def plot(self, axes: Any = None) -> Any:
         """Draw inertias, silhouettes and gaps over the number of clusters; returns a `KMeansSearchDisplay`."""

@@ -7,9 +7,11 @@ blocks need the same work (a rechunk, a shuffle, a mean of all rows) is persiste
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +19,24 @@ import numpy as np
 from daskml_core.data.blocks import BlockedArray, InMemory, Recipe, Values
 from daskml_core.data.zarr_in_dask import guard_zarr
 from daskml_core.sweep import Array
+
+_reads = contextvars.ContextVar("daskml_core_reads", default=True)
+
+
+@contextlib.contextmanager
+def nothing_read() -> Iterator[None]:
+    """While a plan is made: nothing is persisted, and all samples count as complete, as long as none is read."""
+    token = _reads.set(False)
+    try:
+        yield
+    finally:
+        _reads.reset(token)
+
+
+def may_read() -> bool:
+    """Whether data may be read here; a plan reads none."""
+    return _reads.get()
+
 
 PIPELINE_BLOCKS = 2
 """Blocks that a lazy pipeline is taken to hold beside its result: the input of a step, and what it was read from."""
@@ -122,7 +142,7 @@ def from_dask(array: Any, *, feature_axis: int | None = 1) -> BlockedArray:
     groups = _keys_by_row_block(array, axis)
     stop = frozenset(futures)
     needed = [_needed(dependencies, keys, stop) for keys in groups]
-    if _shares_work(graph, needed, stop):
+    if may_read() and _shares_work(graph, needed, stop):
         return from_dask(array.persist(), feature_axis=feature_axis)
     recipes: list[Recipe] = []
     for keys, inside in zip(groups, needed, strict=True):

@@ -7,35 +7,22 @@ bits, compressed, travel with the recipes.
 
 from __future__ import annotations
 
-import contextlib
-import contextvars
 import numbers
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from daskml_core.data.blocks import BlockedArray, Derived, RowBlocks
-from daskml_core.data.from_dask import from_dask
+from daskml_core.data.from_dask import from_dask, may_read
 from daskml_core.data.from_xarray import feature_labels, find_feature_dim, stack_features
+from daskml_core.data.missing import without_fill
 from daskml_core.data.read import compute_dtype
 from daskml_core.kernels.complete import Complete, keep
 
 LATITUDES = ("lat", "latitude", "nav_lat")
-
-_reads = contextvars.ContextVar("daskml_core_reads", default=True)
-
-
-@contextlib.contextmanager
-def nothing_read() -> Iterator[None]:
-    """While a plan is made: all samples count as complete, for that is not known before they are read."""
-    token = _reads.set(False)
-    try:
-        yield
-    finally:
-        _reads.reset(token)
 
 
 @dataclass(frozen=True)
@@ -63,6 +50,8 @@ def chunked(array: Any) -> Any:
     """The DataArray with Dask chunks: those of its file where it was opened without, otherwise automatic ones."""
     if array.chunks is not None:
         return array
+    if array.dtype.kind in "OT":  # text, whose size Dask cannot tell
+        return array.chunk()
     preferred = array.encoding.get("preferred_chunks")
     return array.chunk({dim: preferred[dim] for dim in array.dims} if preferred else "auto")
 
@@ -73,13 +62,18 @@ def sizes_of(array: Any) -> dict[str, tuple[int, ...]]:
 
 
 def _common_chunks(arrays: list[Any], dims: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    """The finest chunks that every array's chunks can be merged to; arrays in memory follow the others."""
+    """The finest chunks that every array's chunks can be merged to.
+
+    Arrays in memory follow the others; so do those that lack a dimension (a height, a land mask), which are small beside the
+    rest: stored in one chunk, they would have all chunks of the others merged.
+    """
     lazy = [array for array in arrays if array.chunks is not None]
     lacking = [dim for dim in dims if not any(dim in array.dims for array in lazy)]
     arrays = lazy + [chunked(array) for array in arrays if array.chunks is None and set(array.dims) & set(lacking)]
     found = {}
     for dim in dims:
-        ends = [set(np.cumsum(sizes_of(a)[dim]).tolist()) for a in arrays if dim in a.dims]
+        deciding = [a for a in arrays if set(a.dims) == set(dims)] or [a for a in arrays if dim in a.dims]
+        ends = [set(np.cumsum(sizes_of(a)[dim]).tolist()) for a in deciding]
         shared = sorted(set.intersection(*ends))
         found[dim] = tuple(int(n) for n in np.diff([0, *shared]))
     return found
@@ -96,37 +90,47 @@ def _tell_merge(array: Any, chunks: dict[str, tuple[int, ...]], name: str) -> No
 
 
 def flatten_features(X: Any, feature_dim: str | None) -> tuple[BlockedArray, tuple[str, ...] | None, Grid]:
-    """Row-blocks of a grid, its features' names, and where its samples lie.
+    """Row-blocks of a grid, its features' names, and where its samples lie; see also `features_of`.
 
     A Dataset's variables are its features; a variable that lacks some of the dimensions is repeated along them.
     """
+    X = without_fill(X)
     if hasattr(X, "data_vars"):
         return _flatten_variables(X)
+    _, names, _, grid = features_of(X, feature_dim)
+    dim, array = find_feature_dim(X, feature_dim), chunked(X)
+    return from_dask(array.data, feature_axis=array.dims.index(dim)), names, grid
+
+
+def features_of(X: Any, feature_dim: str | None) -> tuple[int, tuple[str, ...] | None, np.dtype[Any], Grid]:
+    """Number, names and common dtype of a grid's features, and where its samples lie; no graph is looked at."""
+    X = without_fill(X)
+    if hasattr(X, "data_vars"):
+        arrays = list(X.data_vars.values())
+        dims = tuple(dict.fromkeys(str(dim) for array in arrays for dim in array.dims))
+        chunks = _common_chunks(arrays, dims)
+        sizes = tuple(sum(chunks[dim]) for dim in dims)
+        grid = Grid(dims, sizes, tuple(chunks[dim] for dim in dims), _template(X, dims))
+        return len(arrays), tuple(map(str, X.data_vars)), np.result_type(*(a.dtype for a in arrays)), grid
     dim = find_feature_dim(X, feature_dim)
     array = chunked(X)
-    column = from_dask(array.data, feature_axis=array.dims.index(dim))
     template = X.isel({dim: 0}, drop=True)
     dims = tuple(str(d) for d in template.dims)
     grid = Grid(dims, template.shape, tuple(sizes_of(array)[d] for d in dims), template)
-    return column, feature_labels(X, dim), grid
+    return X.sizes[dim], feature_labels(X, dim), X.dtype, grid
 
 
 def _flatten_variables(X: Any) -> tuple[BlockedArray, tuple[str, ...], Grid]:
-    arrays = list(X.data_vars.values())
-    dims = tuple(dict.fromkeys(str(dim) for array in arrays for dim in array.dims))
-    chunks = _common_chunks(arrays, dims)
+    _, names, dtype, grid = features_of(X, None)
+    arrays, chunks = list(X.data_vars.values()), dict(zip(grid.dims, grid.chunks, strict=True))
     columns = []
     for array in arrays:
-        if array.chunks is not None and any(sizes_of(array)[dim] != chunks[dim] for dim in array.dims):
+        if array.chunks is not None and any(len(sizes_of(array)[dim]) > len(chunks[dim]) for dim in array.dims):
             _tell_merge(array, chunks, str(array.name))
-        columns.append(from_dask(on_grid(array, dims, chunks).data, feature_axis=None))
-    dtype = np.result_type(*(column.dtype for column in columns))
+        columns.append(from_dask(on_grid(array, grid.dims, chunks).data, feature_axis=None))
     first, *others = columns
     stacked = first.map(stack_features, dtype, dtype=dtype, others=others)
-    sizes = tuple(sum(chunks[dim]) for dim in dims)
-    grid = Grid(dims, sizes, tuple(chunks[dim] for dim in dims), _template(X, dims))
-    names = tuple(str(name) for name in X.data_vars)
-    return replace(stacked, trailing=(len(columns),), in_memory=False, encoded_bytes=None), names, grid
+    return replace(stacked, trailing=(len(columns),), in_memory=False, encoded_bytes=None), names or (), grid
 
 
 def _template(X: Any, dims: tuple[str, ...]) -> Any:
@@ -145,6 +149,15 @@ def on_grid(array: Any, dims: tuple[str, ...], chunks: dict[str, tuple[int, ...]
     return array.transpose(*dims).chunk(chunks)
 
 
+def _tell_other_chunks(value: Any, what: str) -> None:
+    warnings.warn(
+        f"{what} is chunked in another way than X: its chunks are cut and merged to X's. Held for it: at most "
+        f"{value.nbytes / 2**20:.1f} MiB. Chunk it as X to avoid this.",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
 def flatten_column(value: Any, grid: Grid, what: str) -> BlockedArray:
     """Row-blocks of a target or of weights on (some of) a grid's dimensions, in the order of its samples.
 
@@ -155,7 +168,7 @@ def flatten_column(value: Any, grid: Grid, what: str) -> BlockedArray:
     import xarray as xr
 
     if what == "sample_weight" and isinstance(value, str):
-        value = cosine_of_latitude(grid, value)
+        value = cosine_of_latitude(grid.template.coords, value)
     if isinstance(value, numbers.Real):
         value = xr.DataArray(float(value))
     if not isinstance(value, xr.DataArray):
@@ -165,16 +178,23 @@ def flatten_column(value: Any, grid: Grid, what: str) -> BlockedArray:
                 f"{grid.sizes}; got {type(value).__name__} of shape {getattr(value, 'shape', None)}."
             )
         value = xr.DataArray(value, dims=grid.dims)
-    strange = [str(dim) for dim in value.dims if dim not in grid.dims]
-    if strange:
-        raise ValueError(f"{what} has dimensions {strange} that X lacks. X has its samples on {grid.dims}.")
-    value = _aligned(value, grid, what)
+    value = without_fill(aligned(value, grid, what))
     chunks = dict(zip(grid.dims, grid.chunks, strict=True))
+    if value.chunks is not None and any(sizes_of(value)[dim] != chunks[dim] for dim in value.dims):
+        _tell_other_chunks(value, what)
     return from_dask(on_grid(value, grid.dims, chunks).data, feature_axis=None)
 
 
-def _aligned(value: Any, grid: Grid, what: str) -> Any:
-    """The DataArray with its labels in the grid's order."""
+def aligned(value: Any, grid: Grid, what: str) -> Any:
+    """The DataArray with its labels in the grid's order.
+
+    Raises
+    ------
+    ValueError : other dimensions, sizes or coordinate labels than the grid's.
+    """
+    strange = [str(dim) for dim in value.dims if dim not in grid.dims]
+    if strange:
+        raise ValueError(f"{what} has dimensions {strange} that X lacks. X has its samples on {grid.dims}.")
     for dim in value.dims:
         size = dict(zip(grid.dims, grid.sizes, strict=True))[dim]
         labels, own = grid.template.indexes.get(dim), value.indexes.get(dim)
@@ -191,7 +211,7 @@ def _aligned(value: Any, grid: Grid, what: str) -> Any:
     return value
 
 
-def cosine_of_latitude(grid: Grid, name: str) -> Any:
+def cosine_of_latitude(coords: Any, name: str) -> Any:
     """Weights that count a sample by the area it stands for: ``sample_weight="cos_lat"``.
 
     Raises
@@ -200,7 +220,6 @@ def cosine_of_latitude(grid: Grid, name: str) -> Any:
     """
     if name != "cos_lat":
         raise ValueError(f'sample_weight={name!r} is not known: "cos_lat", or weights by name of their dimensions.')
-    coords = grid.template.coords
     found = [c for c in coords if coords[c].attrs.get("standard_name") == "latitude"]
     found = found or [c for c in coords if str(c).lower() in LATITUDES]
     if len(found) != 1:
@@ -241,25 +260,33 @@ def keep_complete(blocks: RowBlocks, find_complete: Callable[[RowBlocks], list[C
     ------
     ValueError : no sample is complete.
     """
-    if not _reads.get() or all(column.dtype.kind in "iub" for column in blocks.columns):
+    found = complete_parts(blocks, find_complete)
+    if found is None:
         return blocks
-    found = sorted(find_complete(blocks))
     counted = blocks.counted + 1.0
     if all(part.packed is None for part in found):
         return replace(blocks, counted=counted)
-    lengths = tuple(part.n_rows for part in found)
-    if sum(lengths) == 0:
+    X, y, weight = (None if column is None else kept(column, found) for column in (blocks.X, blocks.y, blocks.weight))
+    return replace(blocks, X=X, y=y, weight=weight, lengths=tuple(part.n_rows for part in found), counted=counted)
+
+
+def complete_parts(
+    blocks: RowBlocks, find_complete: Callable[[RowBlocks], list[Complete]]
+) -> Sequence[Complete] | None:
+    """The complete samples of each block; ``None`` where all are, or count as such because nothing may be read."""
+    if not may_read() or all(column.dtype.kind in "iub" for column in blocks.columns):
+        return None
+    found = sorted(find_complete(blocks))
+    if sum(part.n_rows for part in found) == 0:
         raise ValueError("No sample of the grid is complete: every one has a NaN among its features, target or weight.")
+    return found
 
-    def kept(column: BlockedArray | None) -> BlockedArray | None:
-        if column is None:
-            return None
-        recipes = tuple(
-            recipe if part.packed is None else Derived((recipe,), keep, (part.packed,))
-            for recipe, part in zip(column.recipes, found, strict=True)
-        )
-        return replace(column, recipes=recipes, lengths=lengths, in_memory=False, encoded_bytes=None)
 
-    return replace(
-        blocks, X=kept(blocks.X), y=kept(blocks.y), weight=kept(blocks.weight), lengths=lengths, counted=counted
+def kept(column: BlockedArray, found: Sequence[Complete]) -> BlockedArray:
+    """The complete samples of a column."""
+    recipes = tuple(
+        recipe if part.packed is None else Derived((recipe,), keep, (part.packed,))
+        for recipe, part in zip(column.recipes, found, strict=True)
     )
+    lengths = tuple(part.n_rows for part in found)
+    return replace(column, recipes=recipes, lengths=lengths, in_memory=False, encoded_bytes=None)

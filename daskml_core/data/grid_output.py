@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from daskml_core.data.from_xarray import find_feature_dim
-from daskml_core.data.grid import Grid, chunked, flatten_features, on_grid
+from daskml_core.data.grid import Grid, chunked, features_of, on_grid
+from daskml_core.data.identity import name_of
+from daskml_core.data.missing import as_result, without_fill
 from daskml_core.data.read import compute_dtype, refuse_not_finite
+from daskml_core.data.zarr_in_dask import refuse_incomplete
 from daskml_core.kernels.complete import rows_kept, rows_with_nan
 from daskml_core.sweep import Array, Block, RowMap
 
@@ -25,10 +28,10 @@ def run_row_map(row_map: RowMap, block: Block) -> Array:
     return np.asarray(rows, dtype=row_map.dtype)
 
 
-def _with_nan(dtype: Any) -> np.dtype[Any]:
+def with_nan(dtype: Any) -> np.dtype[Any]:
     """The dtype that holds a result or NaN: as xarray's own ``where`` has it.
 
-    >>> _with_nan("int32"), _with_nan("float32"), _with_nan("<U3")
+    >>> with_nan("int32"), with_nan("float32"), with_nan("<U3")
     (dtype('float64'), dtype('float32'), dtype('O'))
     """
     dtype = np.dtype(dtype)
@@ -66,10 +69,12 @@ def map_grid(X: Any, row_map: RowMap, *, feature_dim: str | None, columns: Colum
     import dask.array as da
     import xarray as xr
 
-    matrix, names, grid = flatten_features(X, feature_dim)
+    X = without_fill(X)
+    _, names, held, grid = features_of(X, feature_dim)
     source, own = _features_last(X, grid, feature_dim)
-    dtype = compute_dtype(matrix.dtype)
-    result = _with_nan(row_map.dtype) if matrix.dtype.kind == "f" else np.dtype(row_map.dtype)
+    refuse_incomplete(source)
+    dtype = compute_dtype(held)
+    result = with_nan(row_map.dtype) if held.kind == "f" else np.dtype(row_map.dtype)
     last = source.ndim - 1
     chunks = source.chunks[:last] if row_map.n_columns is None else (*source.chunks[:last], (row_map.n_columns,))
     values = da.map_blocks(
@@ -79,18 +84,20 @@ def map_grid(X: Any, row_map: RowMap, *, feature_dim: str | None, columns: Colum
         dtype,
         names,
         result,
+        name=name_of(row_map, source.name, str(dtype), names),
         dtype=result,
         chunks=chunks,
         drop_axis=[last] if row_map.n_columns is None else None,
         meta=np.empty((0,) * len(chunks), dtype=result),
     )
     dims = [*grid.dims]
-    kept = {key: coord for key, coord in grid.template.coords.items() if set(coord.dims) <= set(grid.dims)}
+    coords = grid.template.coords
+    kept = {key: as_result(coord) for key, coord in coords.items() if set(coord.dims) <= set(grid.dims)}
     if row_map.n_columns is not None:
         other, labels = columns or ("output", None)
         dims.append(other)
         if own is not None and other == own.name:
-            kept[other] = own
+            kept[other] = as_result(own)
         elif labels is not None:
             kept[other] = labels
     answer = xr.DataArray(values, dims=dims, coords=kept, name=name)

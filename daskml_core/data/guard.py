@@ -14,6 +14,7 @@ import numpy as np
 
 from daskml_core.data.chunks import Selection, directory, grid_of, hull, key_of, label
 from daskml_core.data.frames import HEAD_BYTES, declared_bytes
+from daskml_core.data.stores import is_lasting, is_transport
 from daskml_core.errors import DamagedChunkError, MissingChunksError, StoreError, StoreReadError
 from daskml_core.sweep import Array
 
@@ -54,9 +55,9 @@ def _last_codec(array: Any) -> str | None:
 class GuardedArray:
     """A zarr array that names what it cannot read; takes its place in recipes and in Dask's graphs.
 
-    An ``OSError`` is tried again ``policy.retries`` times, after pauses that double, each with a line in the log of
-    ``daskml_core``; errors that waiting does not cure (permissions) are not. Anything else that reading raises comes from
-    decoding: the chunks in question are read one by one to find which it is.
+    An ``OSError``, or another library's error of the way to a store, is tried again ``policy.retries`` times, after pauses
+    that double, each with a line in the log of ``daskml_core``; errors that waiting does not cure (permissions) are not.
+    Anything else that reading raises comes from decoding: the chunks in question are read one by one to find which it is.
     """
 
     def __init__(self, array: Any, policy: ReadPolicy) -> None:
@@ -78,29 +79,40 @@ class GuardedArray:
         for attempt in range(self.policy.retries + 1):
             try:
                 self._require_files(index)
-                return self.array[index]  # type: ignore[no-any-return]
+                return self._values(index)
             except (StoreError, MemoryError):
                 raise
             except gzip.BadGzipFile as error:  # an OSError, but of the decoder
                 raise self._damage(index, error) from error
             except OSError as error:
-                if attempt == self.policy.retries or error.errno in LASTING:
+                if attempt == self.policy.retries or error.errno in LASTING or is_lasting(error):
                     raise self._failed(index, error, attempt) from error
-                pause = FIRST_PAUSE_S * 2**attempt
-                log.warning(
-                    "Reading %s of array %s failed (%s: %s); trying again in %.1f s, %d of %d.",
-                    index,
-                    label(self.array),
-                    type(error).__name__,
-                    error,
-                    pause,
-                    attempt + 1,
-                    self.policy.retries,
-                )
-                time.sleep(pause)
+                self._wait(index, error, attempt)
             except Exception as error:
-                raise self._damage(index, error) from error
+                if not is_transport(error):
+                    raise self._damage(index, error) from error
+                if attempt == self.policy.retries or is_lasting(error):
+                    raise self._failed(index, error, attempt) from error
+                self._wait(index, error, attempt)
         raise AssertionError("the last attempt raises or returns")
+
+    def _values(self, index: Any) -> Array:
+        return self.array[index]  # type: ignore[no-any-return]
+
+    def _wait(self, index: Any, error: Exception, attempt: int) -> None:
+        """A line in the log, and a pause."""
+        pause = FIRST_PAUSE_S * 2**attempt
+        log.warning(
+            "Reading %s of array %s failed (%s: %s); trying again in %.1f s, %d of %d.",
+            index,
+            label(self.array),
+            type(error).__name__,
+            error,
+            pause,
+            attempt + 1,
+            self.policy.retries,
+        )
+        time.sleep(pause)
 
     def _selection(self, index: Any) -> Selection | None:
         """The index as slices, or ``None`` where it is something else."""
@@ -158,7 +170,7 @@ class GuardedArray:
             rows,
         )
 
-    def _failed(self, index: Any, error: OSError, attempt: int) -> StoreReadError:
+    def _failed(self, index: Any, error: Exception, attempt: int) -> StoreReadError:
         selection = self._selection(index)
         rows = None
         if selection:
@@ -172,3 +184,14 @@ class GuardedArray:
             None,
             rows,
         )
+
+
+class GuardedView(GuardedArray):
+    """xarray's view of a whole zarr array, under guard: its decoded values are read, its chunks are looked for."""
+
+    def __init__(self, view: Any, array: Any, policy: ReadPolicy) -> None:
+        super().__init__(array, policy)
+        self.view, self.dtype = view, view.dtype
+
+    def _values(self, index: Any) -> Array:
+        return np.asarray(self.view[index])

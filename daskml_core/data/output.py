@@ -10,7 +10,9 @@ import numpy as np
 from daskml_core.data.blocks import BlockedArray, Recipe
 from daskml_core.data.grid import is_grid
 from daskml_core.data.grid_output import Columns, map_grid, run_row_map
+from daskml_core.data.identity import identity, name_of
 from daskml_core.data.load import as_blocked, is_lazy
+from daskml_core.data.missing import as_result
 from daskml_core.data.read import compute_dtype, read_block
 from daskml_core.sweep import Array, RowMap
 
@@ -51,7 +53,7 @@ def map_rows(
     lazy = is_lazy(X) and getattr(X, "chunks", True) is not None
     if type(X).__module__.split(".")[0] == "xarray":
         return _map_xarray(X, column, names, row_map, feature_dim, columns, name)
-    return _lazy(column, row_map, names) if lazy else _computed(column, row_map, names)
+    return _lazy(column, row_map, names, identity(X)) if lazy else _computed(column, row_map, names)
 
 
 def _computed(column: BlockedArray, row_map: RowMap, names: Any) -> Array:
@@ -70,14 +72,14 @@ def _computed(column: BlockedArray, row_map: RowMap, names: Any) -> Array:
     return np.concatenate(dask.threaded.get(graph, list(graph)))
 
 
-def _lazy(column: BlockedArray, row_map: RowMap, names: Any) -> Any:
+def _lazy(column: BlockedArray, row_map: RowMap, names: Any, of: str) -> Any:
     """A Dask array with one block a row-block of X; the parameters travel once, as a task of their own."""
     import dask
     import dask.array as da
 
     dtype = compute_dtype(column.dtype)
-    task = row_map.kernel.task_name(row_map.params)
-    shared = dask.delayed(row_map, pure=False)
+    name = name_of(row_map, of, str(dtype), names)
+    shared = dask.delayed(row_map, name=f"parameters-of-{name}", pure=False)
     width = () if row_map.n_columns is None else (row_map.n_columns,)
     known = column.known
     starts = np.concatenate([[0], np.cumsum([n or 0 for n in column.lengths])]).tolist()
@@ -86,7 +88,7 @@ def _lazy(column: BlockedArray, row_map: RowMap, names: Any) -> Any:
         futures = {key: column.futures[key] for key in recipe.needs}
         place = starts[i] if known else 0
         block = dask.delayed(_apply, pure=False)(
-            _Opaque(recipe), shared, dtype, i, place, names, futures, dask_key_name=(f"{task}-{_token(shared)}", i)
+            _Opaque(recipe), shared, dtype, i, place, names, futures, dask_key_name=(name, i)
         )
         rows = np.nan if length is None else length
         parts.append(da.from_delayed(block, shape=(rows, *width), dtype=row_map.dtype))
@@ -101,10 +103,6 @@ class _Opaque:
 
     def read(self, values: Any) -> Array:
         return self.recipe.read(values)
-
-
-def _token(delayed: Any) -> str:
-    return str(delayed.key).rsplit("-", 1)[-1].replace("-", "")
 
 
 def _map_xarray(
@@ -130,9 +128,9 @@ def _map_xarray(
         lazy = X.chunks is not None
         if columns is not None and columns[0] == features:  # one output a feature: the features' coordinates hold
             kept = {features}
-    values = _lazy(column, row_map, names) if lazy else _computed(column, row_map, names)
+    values = _lazy(column, row_map, names, identity(X)) if lazy else _computed(column, row_map, names)
     kept.add(dim)
-    coords = {key: coord for key, coord in X.coords.items() if set(coord.dims) <= kept}
+    coords = {key: as_result(coord) for key, coord in X.coords.items() if set(coord.dims) <= kept}
     dims = [dim]
     if row_map.n_columns is not None:
         other, labels = columns or ("output", None)

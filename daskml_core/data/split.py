@@ -114,20 +114,23 @@ def select(array: Any, column: BlockedArray, masks: Sequence[Array], axis: int) 
         if package == "pandas":
             return array[mask]
         return array[mask] if isinstance(array, np.ndarray) else np.asarray(array)[mask]
-    return _lazy(column, masks)
+    return as_dask(column, masks)
 
 
-def _lazy(column: BlockedArray, masks: Sequence[Array]) -> Any:
+def as_dask(column: BlockedArray, masks: Sequence[Array] | None = None) -> Any:
+    """A Dask array of the column's rows, those of the masks only where there are any; a chunk a block."""
     import dask
     import dask.array as da
 
     from daskml_core.data.output import _Opaque
 
     parts = []
-    for recipe, mask in zip(column.recipes, masks, strict=True):
+    for i, (recipe, length) in enumerate(zip(column.recipes, column.lengths, strict=True)):
+        chosen = recipe if masks is None else Selected(recipe, masks[i])
+        n_rows = length if masks is None else int(masks[i].sum())
         futures = {key: column.futures[key] for key in recipe.needs}
-        rows = dask.delayed(_read, pure=False)(_Opaque(Selected(recipe, mask)), futures)
-        parts.append(da.from_delayed(rows, shape=(int(mask.sum()), *column.trailing), dtype=column.dtype))
+        rows = dask.delayed(_read, pure=False)(_Opaque(chosen), futures)
+        parts.append(da.from_delayed(rows, shape=(n_rows, *column.trailing), dtype=column.dtype))
     return da.concatenate(parts, axis=0)
 
 
@@ -142,7 +145,7 @@ def _select_xarray(array: Any, column: BlockedArray, masks: Sequence[Array], axi
     dim = array.dims[axis]
     if array.chunks is None:
         return array.isel({dim: rows})
-    data = _lazy(column, masks)
+    data = as_dask(column, masks)
     taken = {key: coord.isel({dim: rows}) if dim in coord.dims else coord for key, coord in array.coords.items()}
     dims = [dim, *(d for d in array.dims if d != dim)]
     return xr.DataArray(data, dims=dims, coords=taken, name=array.name, attrs=array.attrs).transpose(*array.dims)

@@ -91,7 +91,25 @@ def _place(key: str, rows: tuple[int, int]) -> str:
 
 @dataclass(frozen=True)
 class StoreReport:
-    """What `verify` found, array by array; ``ok`` says whether anything is wrong."""
+    """What `verify` found, array by array; ``ok`` says whether anything is wrong.
+
+    Attributes
+    ----------
+    store : str
+    arrays : tuple of ArrayReport
+        Each with ``missing``, ``damaged``, ``changed``, ``nan`` and ``infinite`` chunks: key, rows and what is wrong.
+    seconds : float
+    lost : tuple of str
+        Arrays of the manifest that the store has not.
+    ok : bool
+
+    Examples
+    --------
+    >>> import zarr
+    >>> from daskml_core.data import verify
+    >>> verify(zarr.create_array({}, data=np.eye(4), chunks=(2, 4))).ok
+    True
+    """
 
     store: str
     arrays: tuple[ArrayReport, ...]
@@ -138,6 +156,18 @@ class Manifest:
 
     A digest is SHA-256 of the decoded values with their dtype, so that a store which was only compressed in another way
     (in the same chunks) still fits.
+
+    Attributes
+    ----------
+    arrays : mapping
+        Shape, chunks, dtype and digests by key of chunk, for each array of the store.
+
+    Examples
+    --------
+    >>> import zarr
+    >>> from daskml_core.data import manifest
+    >>> list(manifest(zarr.create_array({}, data=np.eye(4), chunks=(2, 4))).arrays[""]["digests"])
+    ['c/0/0', 'c/1/0']
     """
 
     arrays: Mapping[str, Mapping[str, Any]] = field(repr=False)
@@ -319,11 +349,16 @@ def manifest(store: Any) -> Manifest:
 
     Parameters
     ----------
-    store : path, zarr.Group or zarr.Array.
+    store : path, zarr.Group or zarr.Array
+
+    Returns
+    -------
+    Manifest
 
     Raises
     ------
-    MissingChunksError, DamagedChunkError : a store that is not whole has no manifest.
+    MissingChunksError, DamagedChunkError
+        A store that is not whole has no manifest.
 
     Examples
     --------

@@ -9,13 +9,13 @@ is killed leaves whole chunks and no mark, and the block is written again.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from daskml_core.data.grid import sizes_of
+from daskml_core.data.stores import Backend, Options, as_store, plainly
 from daskml_core.errors import UnfinishedStoreError
 from daskml_core.sweep import Array
 
@@ -34,6 +34,8 @@ def write(
     encoding: Mapping[str, Any] | None = None,
     resume: bool = True,
     overwrite: bool = False,
+    backend: Backend = None,
+    storage_options: Options = None,
 ) -> None:
     """Write a lazy DataArray or Dataset to zarr, block by block, where the user runs Dask.
 
@@ -43,11 +45,13 @@ def write(
     Parameters
     ----------
     result : a prediction, a transform, labels, or anything xarray computes with Dask.
-    store : path or URL of a zarr store.
+    store : a path or URL, a store of zarr, obstore or fsspec, or of an icechunk session, as `daskml_core.open` takes them.
+        A session's blocks are written by threads of this process, and are there for others when you commit it.
     region : where in an existing store to write, slices by dimension; aligned to the store's chunks.
     encoding : of the variables, as in `xarray.Dataset.to_zarr`; a dtype with ``_FillValue`` stores labels as integers.
     resume : go on with an unfinished write of the same result; otherwise an unfinished store is refused.
     overwrite : start anew whatever is there.
+    backend, storage_options : of a URL, as for `daskml_core.open`.
 
     Raises
     ------
@@ -58,14 +62,41 @@ def write(
     Notes
     -----
     Memory: one block of the input and of the output for each thread; each is read once.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np, xarray as xr
+    >>> import daskml_core
+    >>> field = xr.DataArray(np.arange(6.0).reshape(2, 3), dims=("lat", "lon"), name="t").chunk(lat=1)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     daskml_core.write(field + 1, f"{folder}/t.zarr")
+    ...     float(xr.open_zarr(f"{folder}/t.zarr", consolidated=False).t.sum())
+    21.0
     """
     dataset = result.to_dataset(name=result.name or "result") if hasattr(result, "to_dataset") else result
     lazy = {str(name): array for name, array in dataset.data_vars.items() if array.chunks is not None and array.ndim}
     if not lazy:
         raise ValueError("Nothing here is lazy: write it with xarray's own to_zarr.")
-    store = os.fspath(store) if isinstance(store, os.PathLike) else store
+    with plainly(store):
+        place, store = store, as_store(store, read_only=False, backend=backend, storage_options=storage_options)
+        if store.read_only:
+            raise ValueError(f"{place} is opened to be read. Open it to be written, or pass its path or URL.")
+        _write(dataset, lazy, store, place, region, encoding or {}, resume, overwrite)
+
+
+def _write(
+    dataset: Any,
+    lazy: Mapping[str, Any],
+    store: Any,
+    place: Any,
+    region: Mapping[str, slice] | None,
+    encoding: Mapping[str, Any],
+    resume: bool,
+    overwrite: bool,
+) -> None:
     if region is not None:
-        _require_aligned_region(dataset, store, region)
+        lazy, region = _aligned_region(dataset, lazy, store, region)
         marks = f"{MARKS}_region_" + "_".join(f"{dim}{s.start}-{s.stop}" for dim, s in sorted(region.items()))
     else:
         marks = MARKS
@@ -74,7 +105,7 @@ def write(
     if started is not None:
         if not resume or started != content:
             raise UnfinishedStoreError(
-                f"{store} holds an unfinished write of "
+                f"{place} holds an unfinished write of "
                 + ("the same result, and resume=False." if started == content else "another result.")
                 + " Pass overwrite=True to start anew."
             )
@@ -82,19 +113,24 @@ def write(
         if region is None and not overwrite and _exists(store):
             if resume and _written(store) == content:
                 return
-            raise FileExistsError(f"{store} exists and holds something else. Pass overwrite=True to replace it.")
+            raise FileExistsError(f"{place} exists and holds something else. Pass overwrite=True to replace it.")
         if region is None:
-            _write_template(dataset, lazy, store, encoding or {})
+            _write_template(dataset, lazy, store, encoding)
         _make_marks(store, marks, lazy, content)
     _write_blocks(lazy, store, marks, region or {})
     _finish(store, marks, content if region is None else None)
+
+
+def _reading(store: Any) -> Any:
+    """The mode to read what is there: a writable session of icechunk gives no read-only copy of itself."""
+    return "r" if store.read_only else "r+"
 
 
 def _exists(store: Any) -> bool:
     import zarr
 
     try:
-        zarr.open(store, mode="r")
+        zarr.open(store, mode=_reading(store))
     except (FileNotFoundError, zarr.errors.GroupNotFoundError):
         return False
     return True
@@ -105,7 +141,7 @@ def _unfinished(store: Any, marks: str) -> dict[str, str] | None:
     import zarr
 
     try:
-        group = zarr.open_group(store, path=marks, mode="r")
+        group = zarr.open_group(store, path=marks, mode=_reading(store))
     except (FileNotFoundError, zarr.errors.GroupNotFoundError):
         return None
     content = group.attrs.get("content")
@@ -115,7 +151,7 @@ def _unfinished(store: Any, marks: str) -> dict[str, str] | None:
 def _written(store: Any) -> Any:
     import zarr
 
-    return zarr.open_group(store, mode="r", use_consolidated=False).attrs.get(COMPLETE)
+    return zarr.open_group(store, mode=_reading(store), use_consolidated=False).attrs.get(COMPLETE)
 
 
 def _chunks_of(array: Any) -> dict[str, int]:
@@ -144,6 +180,8 @@ def _write_template(dataset: Any, lazy: Mapping[str, Any], store: Any, encoding:
     clean = dataset.drop_encoding()
     for name, array in dataset.variables.items():
         kept = {key: value for key, value in array.encoding.items() if key in ("grid_mapping", "units", "calendar")}
+        if array.dtype.kind in "iu" and "_FillValue" in array.encoding:
+            kept["_FillValue"] = array.encoding["_FillValue"]
         clean[name].encoding.update(kept)
     merged = {name: {**own.get(name, {}), **dict(encoding.get(name, {}))} for name in {*own, *encoding}}
     clean.to_zarr(store, mode="w", compute=False, encoding=merged, write_empty_chunks=True, consolidated=False)
@@ -164,19 +202,47 @@ def _blocks_along(array: Any, dim: str) -> tuple[int, ...]:
     return (array.sizes[dim],) if array.chunks is None else sizes_of(array)[dim]
 
 
-def _require_aligned_region(dataset: Any, store: Any, region: Mapping[str, slice]) -> None:
+def _aligned_region(
+    dataset: Any, lazy: Mapping[str, Any], store: Any, region: Mapping[str, slice]
+) -> tuple[dict[str, Any], dict[str, slice]]:
+    """The variables with their dimensions as the store has them, and the region with both ends.
+
+    Raises
+    ------
+    ValueError : variables, dimensions, sizes or coordinates that are not the store's; blocks across chunks of the store.
+    """
+    import xarray as xr
     import zarr
 
-    group = zarr.open_group(store, mode="r", use_consolidated=False)
-    for name, array in dataset.data_vars.items():
-        target: Any = group[str(name)]
-        for axis, dim in enumerate(array.dims):
-            part = region.get(str(dim), slice(0, target.shape[axis]))
-            chunk, size = target.chunks[axis], target.shape[axis]
-            if part.stop - part.start != array.sizes[dim]:
-                raise ValueError(
-                    f"The region has {part.stop - part.start} along {dim!r}, the result {array.sizes[dim]}."
-                )
+    target = xr.open_zarr(store, consolidated=False, chunks=None)
+    group = zarr.open_group(store, mode=_reading(store), use_consolidated=False)
+    lacking = [name for name in lazy if name not in target.data_vars]
+    if lacking:
+        raise ValueError(
+            f"The store has no variable {lacking[0]!r} to write a region of; it has {list(target.data_vars)}."
+        )
+    strange = [str(dim) for dim in region if dim not in target.sizes]
+    if strange:
+        there = [str(dim) for dim in target.sizes]
+        raise ValueError(f"The region is along {strange[0]!r}; the store has the dimensions {there}.")
+    whole: dict[str, slice] = {}
+    for dim, part in region.items():
+        start, stop, step = part.indices(target.sizes[dim])
+        if step != 1:
+            raise ValueError(f"The region has steps of {step} along {dim!r}; steps of 1 can be written.")
+        whole[str(dim)] = slice(start, stop)
+    turned = {}
+    for name, array in lazy.items():
+        dims = target[name].dims
+        if set(dims) != set(array.dims):
+            raise ValueError(f"{name!r} has the dimensions {array.dims} here and {dims} in the store.")
+        turned[name] = array = array.transpose(*dims)
+        for axis, dim in enumerate(dims):
+            size = target.sizes[dim]
+            part = whole.get(str(dim), slice(0, size))
+            _require_same_labels(dataset, target, str(dim), part)
+            stored: Any = group[name]
+            chunk = int((getattr(stored, "shards", None) or stored.chunks)[axis])
             bounds = [part.start + int(n) for n in np.cumsum([0, *_blocks_along(array, str(dim))])]
             bad = [n for n in bounds if n % chunk and n != size]
             if bad:
@@ -184,6 +250,22 @@ def _require_aligned_region(dataset: Any, store: Any, region: Mapping[str, slice
                     f"Blocks along {dim!r} begin or end at {bad[:4]}, inside of the store's chunks of {chunk}: two tasks "
                     f"would write one chunk. Choose the region and .chunk({{{dim!r}: {chunk}}}) to match."
                 )
+    return turned, whole
+
+
+def _require_same_labels(dataset: Any, target: Any, dim: str, part: slice) -> None:
+    """Refuse a result whose labels along a dimension are not those of the place it is written to."""
+    n = dataset.sizes[dim]
+    if part.stop - part.start != n:
+        raise ValueError(f"The region has {part.stop - part.start} along {dim!r}, the result {n}.")
+    own, there = dataset.indexes.get(dim), target.indexes.get(dim)
+    if own is None or there is None or own.equals(there[part]):
+        return
+    at = next(i for i, (a, b) in enumerate(zip(own, there[part], strict=True)) if a != b)
+    raise ValueError(
+        f"The result has {own[at]} at {at} along {dim!r}, where the region of the store has {there[part][at]}: it belongs "
+        "elsewhere. Choose the region by its labels."
+    )
 
 
 def _write_block(
@@ -206,7 +288,7 @@ def _write_blocks(lazy: Mapping[str, Any], store: Any, marks: str, region: Mappi
     import dask
     import zarr
 
-    group = zarr.open_group(store, path=marks, mode="r", use_consolidated=False)
+    group = zarr.open_group(store, path=marks, mode=_reading(store), use_consolidated=False)
     writes = []
     for name, array in lazy.items():
         marked: Any = group[name]
@@ -219,7 +301,9 @@ def _write_blocks(lazy: Mapping[str, Any], store: Any, marks: str, region: Mappi
             start = tuple(int(o + s[i]) for o, s, i in zip(offset, starts, place, strict=True))
             write_one = dask.delayed(_write_block, pure=False, name="write-block")
             writes.append(write_one(blocks[place], store, marks, name, dims, start, place))
-    dask.compute(*writes)
+    # Changes to a session in another process would not be part of it.
+    threads = type(store).__module__.split(".")[0] == "icechunk"
+    dask.compute(*writes, **({"scheduler": "threads"} if threads else {}))
 
 
 def _finish(store: Any, marks: str, content: Mapping[str, str] | None) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.engine.executors import Executor
 from daskml_core.errors import MemoryPlanError
+from daskml_core.html import pairs_table, stacked_bar
 from daskml_core.sweep import Kernel
 
 SLACK_BYTES = 8 << 20
@@ -43,6 +44,15 @@ class Footprint:
     per_thread: int
     shared: int
     limit: int
+
+    def peak_parts(self, n_threads: int, resident_bytes: int) -> tuple[tuple[str, int], ...]:
+        """What the projected peak of a process is made of, by name."""
+        return (
+            ("the process itself", self.base),
+            (f"blocks in work, {n_threads} thread(s)", n_threads * self.per_thread),
+            ("sums and parameters", self.shared),
+            ("resident blocks", resident_bytes),
+        )
 
     def threads_that_fit(self, n_threads: int) -> int:
         """Threads that may work at a time in each process."""
@@ -116,7 +126,41 @@ def require_fit(blocks: RowBlocks, need: Footprint) -> None:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a fit will do, known before any chunk is read."""
+    """What a fit will do, known before any chunk is read.
+
+    ``print`` it, or read the fields.
+
+    Attributes
+    ----------
+    estimator : str
+    n_rows, n_features : int
+    dtype : str
+        In which X is computed.
+    n_blocks, n_spans : int
+        Row-blocks, and the tasks of a sweep over them.
+    bytes_per_sweep, resident_bytes : int
+        Of decoded X, y and weights; resident are those that stay in memory between sweeps, in ``n_resident_spans`` spans.
+    n_resident_spans : int
+    projected_peak_bytes, memory_limit_bytes : int
+        Of each process.
+    processes, threads : int
+        Threads are those of each process.
+    kernels : tuple of str
+        What the sweeps compute.
+    sweeps : str
+        How many there will be, in words.
+    notes : tuple of str
+    peak_parts : tuple of (str, int)
+        What the projected peak is made of, in bytes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskml_core.linear_model import LogisticRegression
+    >>> plan = LogisticRegression().plan(np.ones((1_000, 3)), np.arange(1_000) % 2)
+    >>> plan.n_rows, plan.n_blocks, plan.projected_peak_bytes < plan.memory_limit_bytes
+    (1000, 1, True)
+    """
 
     estimator: str
     n_rows: int
@@ -134,6 +178,8 @@ class Plan:
     kernels: tuple[str, ...]
     sweeps: str = ""
     notes: tuple[str, ...] = field(default=())
+    peak_parts: tuple[tuple[str, int], ...] = ()
+    """What the projected peak of a process is made of."""
 
     def rows(self) -> list[tuple[str, str]]:
         """Label and value of each line of the representation."""
@@ -157,10 +203,11 @@ class Plan:
         return "\n".join([f"Plan of {self.estimator}", *(f"  {label:<{width}}  {value}" for label, value in rows)])
 
     def _repr_html_(self) -> str:
-        from html import escape
+        return pairs_table(f"Plan of {self.estimator}", self.html_rows())
 
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{escape(label)}</th><td style='text-align:left'>{escape(value)}</td></tr>"
-            for label, value in self.rows()
-        )
-        return f"<table><caption>Plan of {escape(self.estimator)}</caption>{cells}</table>"
+    def html_rows(self) -> list[tuple[str, str]]:
+        """The lines with the peak as a bar, part by part, below its limit."""
+        rows = self.rows()
+        place = next(i for i, (label, _) in enumerate(rows) if label == "peak a process")
+        bar = stacked_bar([part for part in self.peak_parts if part[1]], self.memory_limit_bytes, format_bytes)
+        return [*rows[: place + 1], ("", bar), *rows[place + 1 :]] if self.peak_parts else rows

@@ -49,6 +49,9 @@ def encode(value: Any, arrays: list[Array]) -> Any:
         return {"float": value.hex()}
     if isinstance(value, np.ndarray):
         return _encode_array(value, arrays)
+    if type(value) is bytes:  # masks of grids
+        arrays.append(np.frombuffer(value, dtype=np.uint8))
+        return {"bytes": len(arrays) - 1}
     if isinstance(value, np.dtype):
         return {"dtype": value.str}
     if isinstance(value, tuple):
@@ -100,6 +103,8 @@ def decode(value: Any, arrays: Mapping[int, Array] | list[Array], classes: Itera
                 return float.fromhex(first)
             case "array":
                 return arrays[first]
+            case "bytes":
+                return arrays[first].tobytes()
             case "objects":
                 flat = np.empty(len(first), dtype=object)
                 flat[:] = [walk(part) for part in first]

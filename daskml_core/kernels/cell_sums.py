@@ -14,7 +14,7 @@ import numpy as np
 
 from daskml_core.kernels.cells import sort_by_cell
 from daskml_core.kernels.gram import GramPartial, gram, merge_factors, merge_gram, triangular_factor
-from daskml_core.kernels.linear import LinearPartial, second_moments, tile_rows
+from daskml_core.kernels.linear import LinearPartial, OneAgainstRest, add_hessian, tile_rows
 from daskml_core.kernels.moments import FeatureMoments, feature_moments, merge_moments
 from daskml_core.losses import Loss
 from daskml_core.sweep import Array, Block, Kernel
@@ -28,6 +28,16 @@ class CellLossParams(NamedTuple):
     loss: Loss
     cell_of: Any
     n_cells: int
+    order: int = 1
+    """2 with Hessians."""
+    n_classes: int = 1
+    """Classes y whose rows are summed apart within each cell, where models weigh them in ways of their own."""
+    classes: OneAgainstRest | None = None
+
+    @property
+    def n_sums(self) -> int:
+        """Cells times classes; the classes of a cell are neighbours."""
+        return self.n_cells * self.n_classes
 
 
 class CellLossPartial(NamedTuple):
@@ -39,6 +49,8 @@ class CellLossPartial(NamedTuple):
     """(n_cells, d, m * K)"""
     grad_b: Array
     """(n_cells, m * K)"""
+    hess: Array | None = None
+    """(n_cells, m, (d + 1) K, (d + 1) K)"""
 
     def over(self, weight: Array, model: int, n_outputs: int) -> LinearPartial:
         """One model's sums over the cells, each times its weight (n_cells,)."""
@@ -47,19 +59,25 @@ class CellLossPartial(NamedTuple):
             np.array([weight @ self.value[:, model]]),
             np.tensordot(weight, self.grad_W[:, :, columns], axes=1),
             weight @ self.grad_b[:, columns],
-            None,
+            None if self.hess is None else np.tensordot(weight, self.hess[:, model], axes=1)[None],
         )
 
 
 def cell_loss(block: Block, params: CellLossParams) -> CellLossPartial:
     """Summed loss and gradient of every model over every cell; reads X once."""
-    W, b, loss, cell_of, n_cells = params
+    W, b, loss, cell_of, _, order, n_classes, classes = params
     d, width = W.shape
     X, dtype = block.X, block.X.dtype
+    n, m, size = params.n_sums, width // loss.n_outputs, (d + 1) * loss.n_outputs
     partial = CellLossPartial(
-        np.zeros((n_cells, width // loss.n_outputs)), np.zeros((n_cells, d, width)), np.zeros((n_cells, width))
+        np.zeros((n, m)),
+        np.zeros((n, d, width)),
+        np.zeros((n, width)),
+        np.zeros((n, m, size, size)) if order > 1 else None,
     )
     cells = cell_of(block.start, block.n_rows)
+    if n_classes > 1:
+        cells = cells.astype(np.intp) * n_classes + block.y.astype(np.intp)
     V, c = np.ascontiguousarray(W, dtype=dtype), b.astype(dtype)
     step = tile_rows(d, dtype.itemsize)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -67,6 +85,8 @@ def cell_loss(block: Block, params: CellLossParams) -> CellLossPartial:
             order, runs = sort_by_cell(cells[lo : lo + step])
             x, y = X[lo : lo + step][order], block.y[lo : lo + step][order]
             s = None if block.weight is None else block.weight[lo : lo + step][order][:, None]
+            if classes is not None:
+                y, s = classes.of_all(y, s)
             Z = x @ V
             Z += c
             for cell, run in runs:
@@ -75,21 +95,28 @@ def cell_loss(block: Block, params: CellLossParams) -> CellLossPartial:
                 # `dot` lets go of the interpreter's lock also where the result is small; `@` does not.
                 partial.grad_W[cell] += np.dot(x[run].T, R)
                 partial.grad_b[cell] += np.dot(np.ones(len(R), dtype=R.dtype), R)
+                if partial.hess is not None:
+                    add_hessian(partial.hess[cell], x[run], Z[run], y[run], None if s is None else s[run], loss)
     return partial
 
 
 def _loss_workspace(n_rows: int, n_features: int, params: CellLossParams) -> int:
     rows = min(n_rows, tile_rows(n_features, 8))
-    return rows * (params.W.shape[1] * 6 + n_features) * 8 + 8 * n_rows
+    scratch = 2 * rows * (n_features + 1) * 8 if params.order > 1 else 0
+    return rows * (params.W.shape[1] * 6 + n_features) * 8 + 16 * n_rows + scratch
 
 
 def _loss_bytes(n_features: int, params: CellLossParams) -> int:
-    return 8 * params.n_cells * (n_features + 2) * params.W.shape[1]
+    K, width = params.loss.n_outputs, params.W.shape[1]
+    hess = 8 * (width // K) * ((n_features + 1) * K) ** 2 if params.order > 1 else 0
+    return params.n_sums * (8 * (n_features + 2) * width + hess)
 
 
-CELL_LOSS = Kernel(
-    cell_loss, lambda params: f"{params.loss.name}-gradient-by-cell", _loss_workspace, partial_bytes=_loss_bytes
-)
+def _loss_name(params: CellLossParams) -> str:
+    return f"{params.loss.name}-{'hessian' if params.order > 1 else 'gradient'}-by-cell"
+
+
+CELL_LOSS = Kernel(cell_loss, _loss_name, _loss_workspace, partial_bytes=_loss_bytes)
 
 
 class CellParams(NamedTuple):
@@ -99,37 +126,39 @@ class CellParams(NamedTuple):
     n_cells: int
 
 
+class Chosen:
+    """Chosen rows of an array, taken out a tile at a time: all of them at once would be another block in memory."""
+
+    def __init__(self, array: Array, places: Array) -> None:
+        self.array, self.places = array, places
+        self.shape, self.ndim, self.dtype = (len(places), *array.shape[1:]), array.ndim, array.dtype
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, rows: Any) -> Array:
+        return self.array[self.places[rows]]  # type: ignore[no-any-return]
+
+
 def _take(block: Block, rows: Any) -> Block:
-    """A block of chosen rows."""
-    X, y, weight = (None if a is None else a[rows] for a in (block.X, block.y, block.weight))
+    """A block of chosen rows, for kernels that go over it by tiles: a view of neighbours, or `Chosen` ones."""
+    columns = (block.X, block.y, block.weight)
+    if isinstance(rows, slice):
+        X, y, weight = (None if a is None else a[rows] for a in columns)
+    else:
+        places = np.flatnonzero(rows) if rows.dtype == bool else rows
+        X, y, weight = (None if a is None else Chosen(a, places) for a in columns)
     return Block(X, y, weight, block.number, block.start)
 
 
 def _by_cell(block: Block, params: CellParams) -> list[Block | None]:
-    """A block a cell, of copies of its rows; ``None`` where it has none."""
+    """A block a cell, of its rows; ``None`` where it has none."""
     order, runs = sort_by_cell(params.cell_of(block.start, block.n_rows))
     parts: list[Block | None] = [None] * params.n_cells
     for cell, run in runs:
         place = run if isinstance(order, slice) else order[run]
         parts[cell] = _take(block, place)
     return parts
-
-
-def cell_squares(block: Block, params: CellParams) -> Array:
-    """Weighted sums of squares of the features over every cell (n_cells, d)."""
-    d = block.X.shape[1]
-    squares = np.zeros((params.n_cells, d))
-    cells = params.cell_of(block.start, block.n_rows)
-    step = tile_rows(d, block.X.dtype.itemsize)
-    for lo in range(0, block.n_rows, step):
-        rows = slice(lo, lo + step)
-        order, runs = sort_by_cell(cells[rows])
-        x = block.X[rows][order]
-        s = None if block.weight is None else block.weight[rows][order]
-        for cell, run in runs:
-            part = Block(x[run], None, None if s is None else s[run], block.number, block.start)
-            squares[cell] += second_moments(part, None).squares
-    return squares
 
 
 def _empty_moments(d: int) -> FeatureMoments:
@@ -184,14 +213,9 @@ def merge_split_factors(a: Sequence[Array], b: Sequence[Array]) -> tuple[Array, 
 
 
 def _copies(n_rows: int, n_features: int, params: Any) -> int:
-    return 8 * n_rows * (n_features + 3) + 4 * 8 * (n_features + 1) * min(n_rows, max(4 * n_features, 8192))
+    return 3 * 8 * n_rows + 5 * 8 * (n_features + 1) * min(n_rows, max(4 * n_features, 8192))
 
 
-def _tile(n_rows: int, n_features: int, params: Any) -> int:
-    return 8 * min(n_rows, tile_rows(n_features, 4)) * (n_features + 3) + 8 * n_rows
-
-
-CELL_SQUARES = Kernel(cell_squares, "second-moments-by-cell", _tile, lambda d, p: 8 * d * p.n_cells)
 CELL_MOMENTS = Kernel(cell_moments, "moments-by-cell", _copies, lambda d, p: 8 * 4 * d * p.n_cells)
 CELL_GRAMS = Kernel(cell_grams, "gram-matrix-by-cell", _copies, lambda d, p: 8 * (d + 2) ** 2 * p.n_cells)
 SPLIT_FACTORS = Kernel(split_factors, "tall-skinny-qr-by-split", _copies, lambda d, p: 8 * (d + 2) ** 2 * len(p.train))

@@ -55,7 +55,8 @@ def rows_kept(X: Array, kept: Array) -> Array:
     return out
 
 
-def _is_missing(values: Array | None, n: int) -> Array:
+def is_missing(values: Array | None, n: int) -> Array:
+    """Which of n rows lack a value in a column of any dtype, as booleans (n,)."""
     if values is None:
         return np.zeros(n, dtype=bool)
     if values.dtype.kind != "O":
@@ -67,7 +68,7 @@ def _is_missing(values: Array | None, n: int) -> Array:
 def complete_rows(block: Block, params: None) -> tuple[Complete, ...]:
     """The complete rows of a block."""
     n = block.n_rows
-    missing = _is_missing(block.X, n) | _is_missing(block.y, n) | _is_missing(block.weight, n)
+    missing = is_missing(block.X, n) | is_missing(block.y, n) | is_missing(block.weight, n)
     if not missing.any():
         return (Complete(block.number, n, None),)
     return (Complete(block.number, int(n - missing.sum()), zlib.compress(np.packbits(~missing).tobytes())),)

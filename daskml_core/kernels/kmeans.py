@@ -88,6 +88,24 @@ def prepare_rows(x: Any, shift: Any, cosine: bool, out: Any) -> int:  # pragma: 
     return -1
 
 
+@numba.njit(cache=True, nogil=True)
+def room_for_rows(X: Any, shift: Any, cosine: bool, tile: int) -> Any:  # pragma: no cover - compiled
+    """Room for a tile of prepared rows; none where rows are taken as they lie."""
+    return np.empty((tile if cosine or len(shift) > 0 else 0, X.shape[1]), dtype=X.dtype)
+
+
+@numba.njit(cache=True, nogil=True)
+def read_tile(
+    X: Any, lo: int, shift: Any, cosine: bool, prepared: Any, tile: int
+) -> Any:  # pragma: no cover - compiled
+    """Rows from ``lo`` on as the search wants them, and -1 or the first row of the block that has no direction."""
+    x = X[lo : min(lo + tile, X.shape[0])]
+    if len(prepared) == 0:
+        return x, -1
+    bad = prepare_rows(x, shift, cosine, prepared)
+    return prepared[: len(x)], lo + bad if bad >= 0 else -1
+
+
 @numba.njit(cache=True, nogil=True, fastmath={"reassoc", "contract"})
 def _squared_distance(x: Any, c: Any) -> float:  # pragma: no cover - compiled
     total = x[0] * 0
@@ -167,18 +185,15 @@ def _assign(
     X: Any, C: Any, shift: Any, cosine: bool, tile: int, panel_size: int, label: Any, squared: Any
 ) -> int:  # pragma: no cover - compiled
     """Labels of a block's rows, and squared distances where there is room; -1, or the first row without a direction."""
-    n, d = X.shape
+    n = len(X)
     packed, lengths = pack_centers(C)
     found = room_for(tile, panel_size, C, False)
-    prepared = np.empty((tile if cosine or len(shift) > 0 else 0, d), dtype=X.dtype)
+    prepared = room_for_rows(X, shift, cosine, tile)
     for lo in range(0, n, tile):
-        size = min(tile, n - lo)
-        x = X[lo : lo + size]
-        if len(prepared) > 0:
-            bad = prepare_rows(x, shift, cosine, prepared)
-            if bad >= 0:
-                return lo + bad
-            x = prepared[:size]
+        x, bad = read_tile(X, lo, shift, cosine, prepared, tile)
+        if bad >= 0:
+            return bad
+        size = len(x)
         nearest_rows(x, packed, lengths, found, label[lo:])
         if len(squared) > 0:
             _distances(x, label[lo:], C, squared[lo : lo + size])
@@ -198,16 +213,13 @@ def _lloyd(
     packed, lengths = pack_centers(C)
     found = room_for(tile, panel_size, C, False)
     squared = np.empty(tile)
-    prepared = np.empty((tile if cosine or len(shift) > 0 else 0, d), dtype=X.dtype)
+    prepared = room_for_rows(X, shift, cosine, tile)
     of_rows, rough = 0.0, 0.0
     for lo in range(0, n, tile):
-        size = min(tile, n - lo)
-        x = X[lo : lo + size]
-        if len(prepared) > 0:
-            bad = prepare_rows(x, shift, cosine, prepared)
-            if bad >= 0:
-                return 0.0, lo + bad
-            x = prepared[:size]
+        x, bad = read_tile(X, lo, shift, cosine, prepared, tile)
+        if bad >= 0:
+            return 0.0, bad
+        size = len(x)
         nearest_rows(x, packed, lengths, found, label[lo:])
         weights = s[lo : lo + size] if len(s) > 0 else s
         labels = label[lo : lo + size]
@@ -234,11 +246,8 @@ def _lloyd(
     far_distance[:] = -np.inf
     near = np.empty(tile, dtype=X.dtype)
     for lo in range(0, n, tile):
-        size = min(tile, n - lo)
-        x = X[lo : lo + size]
-        if len(prepared) > 0:
-            prepare_rows(x, shift, cosine, prepared)
-            x = prepared[:size]
+        x, _ = read_tile(X, lo, shift, cosine, prepared, tile)
+        size = len(x)
         weights = s[lo : lo + size] if len(s) > 0 else s
         labels = label[lo : lo + size]
         _distances(x, labels, C, near)

@@ -165,7 +165,7 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
             # A product with ones: NumPy's sum along the first axis takes ten times as long.
             grad_b[on] += np.dot(np.ones(len(R), dtype=R.dtype), R)
             if hess is not None:
-                _add_hessian(hess, x, Z, y, s, loss)
+                add_hessian(hess, x, Z, y, s, loss)
     return LinearPartial(value, grad_W, grad_b, hess)
 
 
@@ -179,7 +179,7 @@ def _seen_by(place: Array, table: Array, n_outputs: int) -> tuple[Array, Array, 
     return models, columns, weight[models]
 
 
-def _add_hessian(hess: Array, x: Array, Z: Array, y: Array, s: Weights, loss: Loss) -> None:
+def add_hessian(hess: Array, x: Array, Z: Array, y: Array, s: Weights, loss: Loss) -> None:
     """Add the tile's Hessians. One augmented product gives the coefficients' and the intercept's part together."""
     A = np.empty((len(x), x.shape[1] + 1), dtype=x.dtype)
     A[:, :-1] = x

@@ -171,6 +171,15 @@ def _to_key(score: Array) -> Array:
     return np.asarray(np.where(bits >= 0, bits, np.int64(-(2**63)) - bits))
 
 
+def from_key(key: Array) -> Array:
+    """The scores whose keys these are.
+
+    >>> from_key(_to_key(np.array([-1.5, -0.0, 2.0]))).tolist()
+    [-1.5, 0.0, 2.0]
+    """
+    return np.where(key >= 0, key, np.int64(-(2**63)) - key).view(np.float64)
+
+
 def _group(key: Array, pos: Array, neg: Array, bits: int, max_distinct: int) -> tuple[Array, Array, Array, int]:
     """Weights by distinct key. Beyond ``max_distinct`` low bits are dropped, and close scores become ties."""
     while True:

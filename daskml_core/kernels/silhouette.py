@@ -16,9 +16,10 @@ import numpy as np
 from daskml_core.kernels.kmeans import (
     LloydParams,
     lloyd_workspace,
-    prepare_rows,
+    read_tile,
     refuse_zero,
     relative_centers,
+    room_for_rows,
     tile_of,
 )
 from daskml_core.kernels.nearest import nearest_rows, pack_centers, panel_rows, room_for
@@ -37,20 +38,17 @@ def _silhouette(
     X: Any, s: Any, C: Any, shift: Any, cosine: bool, tile: int, panel_size: int
 ) -> Any:  # pragma: no cover - compiled
     """Weighted sum of one model's silhouettes, and the first row without a direction or -1."""
-    n, d = X.shape
+    n = len(X)
     packed, lengths = pack_centers(C)
     found = room_for(tile, panel_size, C, True)
     label = np.empty(len(found.best), dtype=np.int32)
-    prepared = np.empty((tile if cosine or len(shift) > 0 else 0, d), dtype=X.dtype)
+    prepared = room_for_rows(X, shift, cosine, tile)
     total = 0.0
     for lo in range(0, n, tile):
-        size = min(tile, n - lo)
-        x = X[lo : lo + size]
-        if len(prepared) > 0:
-            bad = prepare_rows(x, shift, cosine, prepared)
-            if bad >= 0:
-                return total, lo + bad
-            x = prepared[:size]
+        x, bad = read_tile(X, lo, shift, cosine, prepared, tile)
+        if bad >= 0:
+            return total, bad
+        size = len(x)
         nearest_rows(x, packed, lengths, found, label)
         for i in range(size):
             a = max(found.norms[i] + found.best[i], 0.0)

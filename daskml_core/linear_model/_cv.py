@@ -9,18 +9,20 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 from scipy import linalg
 
-from daskml_core.engine import CheckpointPath, Engine, resumable
+from daskml_core.data import flatten, is_grid
+from daskml_core.engine import CheckpointPath, Engine, find_complete, resumable
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.kernels.coordinate_descent import minimise_quadratic
 from daskml_core.kernels.gram import GRAM, GramPartial, merge_gram
 from daskml_core.kernels.leave_one_out import LEAVE_ONE_OUT, LeaveOneOut, LeaveOneOutParams
 from daskml_core.linear_model._base import LinearRegressorBase
-from daskml_core.linear_model._data import TrainingSet, load_regression
+from daskml_core.linear_model._data import TrainingSet, load_regression, require_target
 from daskml_core.linear_model._least_squares import ElasticNet, elastic_net_gap
 from daskml_core.linear_model._logistic import LogisticRegression
 from daskml_core.solvers.least_squares import LeastSquaresState, about_zero, solve_ridge
@@ -188,6 +190,20 @@ class _GramSearch(LinearRegressorBase):
     cv: Any
     fit_intercept: bool
 
+    def _load(
+        self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None, *, multi_output: bool = False
+    ) -> tuple[Any, Any, TrainingSet]:
+        """The data, as rows where X is a grid."""
+        dim, looked = feature_dim, 0.0
+        if is_grid(X):
+            require_target(self, y)
+            flat = flatten(X, y, sample_weight, find_complete=find_complete, feature_dim=feature_dim)
+            X, y, sample_weight, feature_dim, looked = flat.X, flat.y, flat.sample_weight, None, flat.counted
+        data = load_regression(self, X, y, sample_weight, feature_dim, multi_output=multi_output)
+        self._feature_dim = dim
+        blocks = replace(data.blocks, counted=data.blocks.counted + looked)
+        return X, y, replace(data, blocks=blocks)
+
     def _observe(self, data: TrainingSet, X: Any, y: Any) -> tuple[list[tuple[GramPartial, GramPartial]], GramPartial]:
         """Training and test moments of each fold, and those of all rows."""
         from daskml_core.model_selection._batch import merged
@@ -202,7 +218,7 @@ class _GramSearch(LinearRegressorBase):
         finally:
             engine.close()
         assert batch.grams is not None
-        self.n_sweeps_ = round(engine.n_sweeps + data.target_fraction, 6)
+        self.n_sweeps_ = round(engine.n_sweeps + data.target_fraction + data.blocks.counted, 6)
         splits = [
             (merged(batch.grams, a, merge_gram), merged(batch.grams, b, merge_gram))
             for a, b in zip(folds.train, folds.test, strict=True)
@@ -296,7 +312,7 @@ class RidgeCV(_GramSearch):
                 f'scoring must be "r2" (with cv) or "neg_mean_squared_error", got {self.scoring!r}. '
                 "Use GridSearchCV(Ridge(), ...) for others."
             )
-        data = load_regression(self, X, y, sample_weight, feature_dim, multi_output=True)
+        X, y, data = self._load(X, y, sample_weight, feature_dim, multi_output=True)
         assert data.blocks.y is not None
         moments = self._by_folds(data, X, y, alphas) if self.cv is not None else self._leave_one_out(data, alphas)
         best = int(self.scores_.argmax())
@@ -348,7 +364,7 @@ class RidgeCV(_GramSearch):
             (errors,) = engine.sweep(Sweep(LEAVE_ONE_OUT, params))
         finally:
             engine.close()
-        self.n_sweeps_ = round(engine.n_sweeps + data.target_fraction, 6)
+        self.n_sweeps_ = round(engine.n_sweeps + data.target_fraction + data.blocks.counted, 6)
         self.scores_ = -(errors.squared / errors.n_rows).mean(axis=1)
         return whole  # type: ignore[no-any-return]
 
@@ -439,7 +455,7 @@ class ElasticNetCV(_GramSearch):
         positive("max_iter", self.max_iter)
         non_negative("tol", self.tol)
         positive("eps", self.eps)
-        data = load_regression(self, X, y, sample_weight, feature_dim)
+        X, y, data = self._load(X, y, sample_weight, feature_dim)
         splits, whole = self._observe(data, X, y)
         paths = np.array([self._alphas(self._centered(whole), ratio) for ratio in ratios])
         errors = np.zeros((*paths.shape, len(splits)))
@@ -513,6 +529,14 @@ class ElasticNetCV(_GramSearch):
 
 class LassoCV(ElasticNetCV):
     """Lasso that chooses alpha by cross-validation, in one sweep: `ElasticNetCV` with ``l1_ratio=1``.
+
+    Parameters
+    ----------
+    eps, alphas, fit_intercept, max_iter, tol, cv, positive : as in `ElasticNetCV`
+
+    Attributes
+    ----------
+    alpha_, alphas_, mse_path_, coef_, intercept_, dual_gap_, n_iter_, n_sweeps_, n_features_in_ : as in `ElasticNetCV`
 
     Examples
     --------

@@ -466,7 +466,15 @@ def elastic_net_gap(Q: Array, q: Array, yy: float, w: Array, l1: float, l2: floa
 class Lasso(ElasticNet):
     """Least squares with an l1 penalty, in one sweep: `ElasticNet` with ``l1_ratio=1``.
 
-    Minimises ``|y - Xw|**2 / (2 n) + alpha |w|_1``. Parameters and attributes as in `ElasticNet`.
+    Minimises ``|y - Xw|**2 / (2 n) + alpha |w|_1``.
+
+    Parameters
+    ----------
+    alpha, fit_intercept, max_iter, tol, warm_start, positive, solver, solver_options : as in `ElasticNet`
+
+    Attributes
+    ----------
+    coef_, intercept_, dual_gap_, n_iter_, n_sweeps_, history_, converged_, n_features_in_ : as in `ElasticNet`
 
     Examples
     --------

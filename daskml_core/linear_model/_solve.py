@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from daskml_core.solvers.newton import newton
 from daskml_core.solvers.prox_newton import prox_newton
 from daskml_core.solvers.sampled_newton import sample_size, sampled_newton
 from daskml_core.solvers.sgd import SGDState, sgd, start_carry
+from daskml_core.solvers.surrogate import EXACT_LIMIT
 from daskml_core.sweep import Array, Sweep
 from daskml_core.validate import non_negative, one_of, positive, positive_integer, random_seed
 
@@ -123,6 +125,8 @@ def kernels_of(solver: str, objective: LinearObjective, blocks: RowBlocks) -> li
     if solver == "auto" and objective.size <= NEWTON_LIMIT:
         itemsize = blocks.dtype.itemsize
         rows = sample_size(objective.n_features, objective.n_outputs, itemsize, sample_budget())
+        if objective.size <= EXACT_LIMIT:
+            kernels.append((LINEAR_LOSS, objective.params([theta], 2)))
         kernels.append((SECOND_MOMENTS, None))
         kernels.append((DRAW_ROWS, SampleParams(min(rows, blocks.n_rows), blocks.n_rows, 0, itemsize)))
     return kernels
@@ -217,6 +221,13 @@ def solve_linear(
     solver = start_solver(
         model.solver, objective, theta, data.blocks, tol=tol, max_iter=max_iter, seed=seed, options=options
     )
-    outcome = model._run(solver, data, kernels_of(model.solver, objective, data.blocks))
+
+    def fitted(state: Any) -> dict[str, Any]:
+        other = copy.copy(model)
+        other._accept(objective, np.asarray(state.theta), data)
+        before = vars(model)
+        return {name: value for name, value in vars(other).items() if before.get(name) is not value}
+
+    outcome = model._run(solver, data, kernels_of(model.solver, objective, data.blocks), fitted=fitted)
     model._finish(outcome.state, max_iter, stacklevel=5)
     return np.asarray(outcome.state.theta)

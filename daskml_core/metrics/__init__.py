@@ -14,6 +14,13 @@ from daskml_core.metrics._clustering import (
     silhouette_samples,
     silhouette_score,
 )
+from daskml_core.metrics._curves import precision_recall_curve, roc_curve
+from daskml_core.metrics._display import (
+    ConfusionMatrixDisplay,
+    PrecisionRecallDisplay,
+    ResidualsDisplay,
+    RocCurveDisplay,
+)
 from daskml_core.metrics._labelings import (
     adjusted_mutual_info_score,
     adjusted_rand_score,
@@ -31,6 +38,10 @@ from daskml_core.metrics._regression import (
 )
 
 __all__ = [
+    "ConfusionMatrixDisplay",
+    "PrecisionRecallDisplay",
+    "ResidualsDisplay",
+    "RocCurveDisplay",
     "accuracy_score",
     "adjusted_mutual_info_score",
     "adjusted_rand_score",
@@ -47,10 +58,12 @@ __all__ = [
     "mean_absolute_error",
     "mean_squared_error",
     "normalized_mutual_info_score",
+    "precision_recall_curve",
     "precision_score",
     "r2_score",
     "recall_score",
     "roc_auc_score",
+    "roc_curve",
     "root_mean_squared_error",
     "silhouette_samples",
     "silhouette_score",

@@ -27,6 +27,20 @@ def _counts(y_true: Any, y_pred: Any, sample_weight: Any) -> tuple[Array, Array,
 def accuracy_score(y_true: Any, y_pred: Any, *, normalize: bool = True, sample_weight: Any = None) -> float:
     """Part of the labels that is predicted right, or their number (weight) with ``normalize=False``.
 
+    Parameters
+    ----------
+    y_true, y_pred : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way; read once, together.
+    normalize : bool, default=True
+        ``False`` counts in place of dividing.
+    sample_weight : array-like (n_rows,), optional
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
     >>> import dask.array as da
     >>> accuracy_score(da.from_array(["a", "b", "b"], chunks=2), da.from_array(["a", "b", "a"], chunks=1))
     0.6666666666666666
@@ -38,6 +52,20 @@ def accuracy_score(y_true: Any, y_pred: Any, *, normalize: bool = True, sample_w
 def balanced_accuracy_score(y_true: Any, y_pred: Any, *, sample_weight: Any = None, adjusted: bool = False) -> float:
     """Mean recall of the classes.
 
+    Parameters
+    ----------
+    y_true, y_pred : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way; read once, together.
+    sample_weight : array-like (n_rows,), optional
+    adjusted : bool, default=False
+        0 is then chance, 1 perfect.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
     >>> balanced_accuracy_score([0, 0, 0, 1], [0, 0, 1, 1])
     0.8333333333333333
     """
@@ -50,6 +78,22 @@ def confusion_matrix(
 ) -> Array:
     """Counts (n_classes, n_classes): rows are true labels, columns predicted ones.
 
+    Parameters
+    ----------
+    y_true, y_pred : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way; read once, together.
+    labels : array-like (n_classes,), optional
+        The classes and their order; by default all that occur, sorted.
+    sample_weight : array-like (n_rows,), optional
+    normalize : {"true", "pred", "all"}, optional
+        Shares of rows, of columns or of all.
+
+    Returns
+    -------
+    ndarray (n_classes, n_classes), int64, or float64 with weights or ``normalize``
+
+    Examples
+    --------
     >>> confusion_matrix([0, 1, 1], [0, 1, 0])
     array([[1, 0],
            [1, 1]])
@@ -71,6 +115,19 @@ def precision_score(
 ) -> Any:
     """Part of the predicted positives that are positive. Options as scikit-learn's.
 
+    Parameters
+    ----------
+    y_true, y_pred : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way; read once, together.
+    labels, pos_label, average, zero_division : as scikit-learn's
+    sample_weight : array-like (n_rows,), optional
+
+    Returns
+    -------
+    float, or ndarray (n_classes,) with ``average=None``
+
+    Examples
+    --------
     >>> precision_score([0, 1, 1], [1, 1, 0])
     0.5
     """
@@ -98,6 +155,19 @@ def recall_score(
 ) -> Any:
     """Part of the positives that are predicted as such. Options as scikit-learn's.
 
+    Parameters
+    ----------
+    y_true, y_pred : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way; read once, together.
+    labels, pos_label, average, zero_division : as scikit-learn's
+    sample_weight : array-like (n_rows,), optional
+
+    Returns
+    -------
+    float, or ndarray (n_classes,) with ``average=None``
+
+    Examples
+    --------
     >>> recall_score([0, 1, 1], [1, 1, 0])
     0.5
     """
@@ -125,6 +195,19 @@ def f1_score(
 ) -> Any:
     """Harmonic mean of precision and recall. Options as scikit-learn's.
 
+    Parameters
+    ----------
+    y_true, y_pred : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way; read once, together.
+    labels, pos_label, average, zero_division : as scikit-learn's
+    sample_weight : array-like (n_rows,), optional
+
+    Returns
+    -------
+    float, or ndarray (n_classes,) with ``average=None``
+
+    Examples
+    --------
     >>> f1_score([0, 1, 1], [1, 1, 0])
     0.5
     """

@@ -10,7 +10,7 @@ import numpy as np
 from daskml_core.data import load
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.data.targets import LABEL_COUNTS, LabelCounts, merge_label_counts
-from daskml_core.engine import Engine, count_rows, run_sweeps
+from daskml_core.engine import Engine, count_rows, find_complete, run_sweeps
 from daskml_core.kernels.clusters import (
     DISTANCES_TO_CLUSTERS,
     DISTANCES_TO_OWN,
@@ -40,7 +40,7 @@ SILHOUETTE_SAMPLE = 1000
 
 
 def _load(X: Any, labels: Any) -> RowBlocks:
-    blocks = load(X, labels, count_rows=count_rows)
+    blocks = load(X, labels, count_rows=count_rows, find_complete=find_complete)
     assert blocks.y is not None
     if blocks.y.trailing:
         raise ValueError(f"labels must be 1D: shape is {(blocks.n_rows, *blocks.y.trailing)}.")
@@ -68,9 +68,18 @@ def calinski_harabasz_score(X: Any, labels: Any) -> float:
 
     Parameters
     ----------
-    X : array-like (n_rows, n_features) in any container.
-    labels : array-like (n_rows,) in any container, chunked in any way.
+    X : array-like (n_rows, n_features)
+        In any container.
+    labels : array-like (n_rows,)
+        In any container, chunked in any way.
 
+    Returns
+    -------
+    float
+        Larger is better.
+
+    Examples
+    --------
     >>> calinski_harabasz_score([[0.0], [1.0], [4.0], [5.0]], [0, 0, 1, 1])
     32.0
     """
@@ -90,12 +99,21 @@ def davies_bouldin_score(X: Any, labels: Any, *, centers: Any = None) -> float:
 
     Parameters
     ----------
-    X : array-like (n_rows, n_features) in any container.
-    labels : array-like (n_rows,) in any container, chunked in any way.
-    centers : (n_clusters, n_features), optional
+    X : array-like (n_rows, n_features)
+        In any container.
+    labels : array-like (n_rows,)
+        In any container, chunked in any way.
+    centers : array-like (n_clusters, n_features), optional
         Saves the sweep for the clusters' means. ``labels`` are then the numbers of centres: a model's ``labels_`` and
         ``cluster_centers_``. The score is as far from scikit-learn's as the centres are from the means.
 
+    Returns
+    -------
+    float
+        Smaller is better.
+
+    Examples
+    --------
     >>> davies_bouldin_score([[0.0], [1.0], [4.0], [5.0]], [0, 0, 1, 1])
     0.25
     """
@@ -175,10 +193,17 @@ def silhouette_score(
     centers : (n_clusters, n_features), optional
         For "simplified"; ``labels`` are then the numbers of centres.
 
+    Returns
+    -------
+    float in [-1, 1]
+
     Warns
     -----
-    UserWarning : "auto" did not compute the exact silhouette; says which it did, and a standard error.
+    UserWarning
+        "auto" did not compute the exact silhouette; says which it did, and a standard error.
 
+    Examples
+    --------
     >>> round(silhouette_score([[0.0], [1.0], [4.0], [5.0]], [0, 0, 1, 1]), 6)
     0.746032
     """
@@ -229,6 +254,20 @@ def silhouette_samples(X: Any, labels: Any, *, metric: str = "euclidean") -> Arr
 
     Work grows with the square of the rows: 10^10 distances for 100,000 of them.
 
+    Parameters
+    ----------
+    X : array-like (n_rows, n_features)
+        In any container.
+    labels : array-like (n_rows,)
+        In any container, chunked in any way.
+    metric : {"euclidean", "cosine"}, default="euclidean"
+
+    Returns
+    -------
+    ndarray (n_rows,) float64 in [-1, 1]
+
+    Examples
+    --------
     >>> silhouette_samples([[0.0], [1.0], [4.0], [5.0]], [0, 0, 1, 1]).round(3)
     array([0.778, 0.714, 0.714, 0.778])
     """

@@ -75,6 +75,18 @@ def _average(u: float, v: float, method: str) -> float:
 def adjusted_rand_score(labels_true: Any, labels_pred: Any) -> float:
     """Part of the pairs of rows that both labelings treat alike, adjusted for chance (Hubert and Arabie 1985).
 
+    Parameters
+    ----------
+    labels_true, labels_pred : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way; read once, together.
+
+    Returns
+    -------
+    float
+        1 where they agree, about 0 where they are independent; it may be negative.
+
+    Examples
+    --------
     >>> adjusted_rand_score([0, 0, 1, 1], ["b", "b", "a", "a"])
     1.0
     """
@@ -93,6 +105,19 @@ def adjusted_rand_score(labels_true: Any, labels_pred: Any) -> float:
 def normalized_mutual_info_score(labels_true: Any, labels_pred: Any, *, average_method: str = "arithmetic") -> float:
     """Mutual information of two labelings, divided by a mean of their entropies.
 
+    Parameters
+    ----------
+    labels_true, labels_pred : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way; read once, together.
+    average_method : {"arithmetic", "max", "min", "geometric"}, default="arithmetic"
+        Which mean of the two entropies divides.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
     >>> round(normalized_mutual_info_score([0, 0, 1, 1], [0, 0, 1, 2]), 6)
     0.8
     """
@@ -110,6 +135,19 @@ def adjusted_mutual_info_score(labels_true: Any, labels_pred: Any, *, average_me
 
     The expectation takes time in proportion to rows times labels, in this process.
 
+    Parameters
+    ----------
+    labels_true, labels_pred : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way; read once, together.
+    average_method : {"arithmetic", "max", "min", "geometric"}, default="arithmetic"
+        Which mean of the two entropies divides.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
     >>> adjusted_mutual_info_score([0, 0, 1, 1], [1, 1, 0, 0])
     1.0
     """
@@ -135,6 +173,19 @@ def homogeneity_completeness_v_measure(
 ) -> tuple[float, float, float]:
     """Whether clusters are of one class, classes in one cluster, and the harmonic mean (Rosenberg and Hirschberg 2007).
 
+    Parameters
+    ----------
+    labels_true, labels_pred : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way; read once, together.
+    beta : float, default=1.0
+        Weight of homogeneity over completeness in the mean: above 1 completeness counts more.
+
+    Returns
+    -------
+    tuple of three floats in [0, 1]
+
+    Examples
+    --------
     >>> homogeneity_completeness_v_measure([0, 0, 1, 1], [0, 0, 1, 1])
     (1.0, 1.0, 1.0)
     """
@@ -154,6 +205,19 @@ def homogeneity_completeness_v_measure(
 def v_measure_score(labels_true: Any, labels_pred: Any, *, beta: float = 1.0) -> float:
     """The harmonic mean of homogeneity and completeness.
 
+    Parameters
+    ----------
+    labels_true, labels_pred : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way; read once, together.
+    beta : float, default=1.0
+        Weight of homogeneity over completeness in the mean: above 1 completeness counts more.
+
+    Returns
+    -------
+    float in [0, 1]
+
+    Examples
+    --------
     >>> v_measure_score([0, 0, 1, 1], [1, 1, 0, 0])
     1.0
     """

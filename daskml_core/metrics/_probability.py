@@ -9,7 +9,7 @@ import numpy as np
 from sklearn import metrics
 
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.data.targets import LABEL_COUNTS, merge_label_counts
+from daskml_core.data.targets import LABEL_COUNTS, LabelCounts, merge_label_counts
 from daskml_core.engine import run_sweeps
 from daskml_core.kernels.pairs import (
     LOG_PROBABILITIES,
@@ -35,8 +35,22 @@ def log_loss(
 
     Parameters
     ----------
-    y_pred : (n_rows,) probabilities of the second class, or (n_rows, n_classes) in the order of the sorted labels.
+    y_true : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way.
+    y_pred : array-like (n_rows,) or (n_rows, n_classes)
+        Probabilities of the second class, or of all in the order of the sorted labels.
+    normalize : bool, default=True
+        ``False`` gives the sum.
+    sample_weight : array-like (n_rows,), optional
+    labels : array-like (n_classes,), optional
+        All classes, where ``y_true`` may lack one.
 
+    Returns
+    -------
+    float
+
+    Examples
+    --------
     >>> round(log_loss([0, 1], [0.1, 0.8]), 6)
     0.164252
     """
@@ -74,9 +88,24 @@ def brier_score_loss(
 
     Parameters
     ----------
-    y_proba : (n_rows,) probabilities of ``pos_label``, or (n_rows, n_classes) in the order of the sorted ``labels``.
-    scale_by_half : halve the sum over classes, between 0 and 1 then; "auto" does so for two classes.
+    y_true : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way.
+    y_proba : array-like (n_rows,) or (n_rows, n_classes)
+        Probabilities of ``pos_label``, or of all in the order of the sorted ``labels``.
+    sample_weight : array-like (n_rows,), optional
+    pos_label : label, optional
+        The class of one column of probabilities; by default the larger of two.
+    labels : array-like (n_classes,), optional
+        All classes, where ``y_true`` may lack one.
+    scale_by_half : bool or "auto", default="auto"
+        Halve the sum over classes, between 0 and 1 then; "auto" does so for two classes.
 
+    Returns
+    -------
+    float
+
+    Examples
+    --------
     >>> round(brier_score_loss([0, 1], [0.1, 0.8]), 6)
     0.025
     """
@@ -149,14 +178,19 @@ def _as_rows(score: Array, pos: Array, neg: Array) -> tuple[Array, Array, Array]
     return np.repeat([1, 0], n), np.concatenate([rank, rank]), np.concatenate([pos, neg])
 
 
-def _labels(pairs: RowBlocks) -> Array:
-    """Sorted labels of the truth, found in one sweep."""
+def _count_labels(pairs: RowBlocks) -> LabelCounts:
+    """Sorted labels of the truth and their numbers, found in one sweep."""
     from dataclasses import replace
 
     assert pairs.y is not None
     truth = replace(pairs, y=pairs.y.map(_truth, dtype=pairs.y.dtype["t"]))
+    counts: LabelCounts
     (counts,) = run_sweeps(truth, Sweep(LABEL_COUNTS, None, merge_label_counts))
-    return np.asarray(counts.classes)
+    return counts
+
+
+def _labels(pairs: RowBlocks) -> Array:
+    return np.asarray(_count_labels(pairs).classes)
 
 
 def _truth(pairs: Array) -> Array:
@@ -179,9 +213,29 @@ def roc_auc_score(
 
     Parameters
     ----------
-    y_score : (n_rows,) for two classes, (n_rows, n_classes) with ``multi_class="ovr"``.
-    average : {"macro", "weighted", "micro", None}, over the classes of ``multi_class="ovr"``; None gives one a class.
+    y_true : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way.
+    y_score : array-like (n_rows,) or (n_rows, n_classes)
+        Scores of the second of two classes; of all, with ``multi_class="ovr"``.
+    average : {"macro", "weighted", "micro", None}, default="macro"
+        Over the classes of ``multi_class="ovr"``; ``None`` gives one a class.
+    multi_class : {"raise", "ovr"}, default="raise"
+        Each class against the rest.
+    sample_weight : array-like (n_rows,), optional
+    max_distinct : int, default=4 million
+        Distinct scores that are kept, 24 bytes each.
 
+    Returns
+    -------
+    float, or ndarray (n_classes,) with ``average=None``
+
+    Warns
+    -----
+    UserWarning
+        More distinct scores than are kept: the bound of the error.
+
+    Examples
+    --------
     >>> roc_auc_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8])
     0.75
     """
@@ -235,10 +289,29 @@ def average_precision_score(
 
     Parameters
     ----------
-    y_score : (n_rows,) for two classes, (n_rows, n_classes) for more, each against the rest.
-    average : {"macro", "weighted", "micro", None}, over more than two classes; None gives one a class.
-    pos_label : of two classes.
+    y_true : array-like (n_rows,)
+        Labels of any kind, in any container, chunked in any way.
+    y_score : array-like (n_rows,) or (n_rows, n_classes)
+        Scores of ``pos_label``; of all of more than two classes, each against the rest.
+    average : {"macro", "weighted", "micro", None}, default="macro"
+        Over more than two classes; ``None`` gives one a class.
+    pos_label : label, default=1
+        Of two classes.
+    sample_weight : array-like (n_rows,), optional
+    max_distinct : int, default=4 million
+        Distinct scores that are kept, 24 bytes each.
 
+    Returns
+    -------
+    float, or ndarray (n_classes,) with ``average=None``
+
+    Warns
+    -----
+    UserWarning
+        More distinct scores than are kept: the bound of the error.
+
+    Examples
+    --------
     >>> round(average_precision_score([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]), 4)
     0.8333
     """

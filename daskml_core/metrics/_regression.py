@@ -43,6 +43,19 @@ def mean_squared_error(
 ) -> Any:
     """Mean squared error.
 
+    Parameters
+    ----------
+    y_true, y_pred : array-like (n_rows,) or (n_rows, n_outputs)
+        In any container, chunked in any way; read once, together.
+    sample_weight : array-like (n_rows,), optional
+    multioutput : {"uniform_average", "raw_values"} or weights (n_outputs,), default="uniform_average"
+
+    Returns
+    -------
+    float, or ndarray (n_outputs,) of "raw_values"
+
+    Examples
+    --------
     >>> mean_squared_error([1.0, 2.0], [1.0, 4.0])
     2.0
     """
@@ -55,6 +68,19 @@ def root_mean_squared_error(
 ) -> Any:
     """Square root of the mean squared error, a target at a time.
 
+    Parameters
+    ----------
+    y_true, y_pred : array-like (n_rows,) or (n_rows, n_outputs)
+        In any container, chunked in any way; read once, together.
+    sample_weight : array-like (n_rows,), optional
+    multioutput : {"uniform_average", "raw_values"} or weights (n_outputs,), default="uniform_average"
+
+    Returns
+    -------
+    float, or ndarray (n_outputs,) of "raw_values"
+
+    Examples
+    --------
     >>> root_mean_squared_error([1.0, 2.0], [3.0, 4.0])
     2.0
     """
@@ -67,6 +93,19 @@ def mean_absolute_error(
 ) -> Any:
     """Mean absolute error.
 
+    Parameters
+    ----------
+    y_true, y_pred : array-like (n_rows,) or (n_rows, n_outputs)
+        In any container, chunked in any way; read once, together.
+    sample_weight : array-like (n_rows,), optional
+    multioutput : {"uniform_average", "raw_values"} or weights (n_outputs,), default="uniform_average"
+
+    Returns
+    -------
+    float, or ndarray (n_outputs,) of "raw_values"
+
+    Examples
+    --------
     >>> mean_absolute_error([1.0, 2.0], [1.0, 4.0])
     1.0
     """
@@ -77,6 +116,19 @@ def mean_absolute_error(
 def r2_score(y_true: Any, y_pred: Any, *, sample_weight: Any = None, multioutput: Any = "uniform_average") -> Any:
     """Coefficient of determination; 1 for a perfect prediction of a constant, 0 for any other of it, NaN for one row.
 
+    Parameters
+    ----------
+    y_true, y_pred : array-like (n_rows,) or (n_rows, n_outputs)
+        In any container, chunked in any way; read once, together.
+    sample_weight : array-like (n_rows,), optional
+    multioutput : {"uniform_average", "raw_values", "variance_weighted"} or weights (n_outputs,), default="uniform_average"
+
+    Returns
+    -------
+    float, or ndarray (n_outputs,) of "raw_values"
+
+    Examples
+    --------
     >>> r2_score([1.0, 2.0, 3.0], [1.0, 2.0, 4.0])
     0.5
     """
@@ -95,6 +147,18 @@ def r2_score(y_true: Any, y_pred: Any, *, sample_weight: Any = None, multioutput
 def d2_poisson_score(y_true: Any, y_pred: Any, *, sample_weight: Any = None) -> float:
     """Part of the Poisson deviance that the prediction explains.
 
+    Parameters
+    ----------
+    y_true, y_pred : array-like (n_rows,)
+        In any container, chunked in any way; read once, together.
+    sample_weight : array-like (n_rows,), optional
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
     >>> round(d2_poisson_score([1.0, 2.0, 3.0], [1.0, 2.0, 3.0]), 9)
     1.0
     """

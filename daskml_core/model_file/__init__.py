@@ -66,12 +66,29 @@ def load(path: Any) -> Any:
 
     Parameters
     ----------
-    path : a file written by `save`.
+    path : path
+        A file written by `save`.
+
+    Returns
+    -------
+    estimator, search or pipeline, fitted
 
     Raises
     ------
-    ModelFileError : anything else.
-    FileNotFoundError : no file.
+    ModelFileError
+        Anything else.
+    FileNotFoundError
+        No file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import daskml_core
+    >>> from daskml_core.linear_model import Ridge
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     Ridge().fit([[0.0], [1.0]], [0.0, 1.0]).save(f"{folder}/ridge.model")
+    ...     daskml_core.load(f"{folder}/ridge.model").coef_.round(3)
+    array([0.333])
     """
     with open(path, "rb") as file:
         reader = Reader(file, path)

@@ -1,15 +1,17 @@
 """Training many linear models in one conversation with the data: every setting on the training rows of every split.
 
 The default solver's order of events: one sweep draws a sample for all models and finds what scalers need; the path of
-settings is solved on the sample, each from its neighbour's solution; one sweep finds the gradient at those solutions cell by
-cell, for all splits at the price of one; a step common to all splits, and a second such sweep; then every model goes its own
-way in lockstep, with its setting's sample Hessian as metric, and leaves when it has converged. Splits differ from each other
-much less than the sample from the data: most models are there after one step of their own. Other solvers run in lockstep
-from the start.
+settings is solved on the sample, each from its neighbour's solution; one sweep finds the gradient at those solutions, and
+few exact Hessians, *cell by cell*, for all splits at the price of one; then every model goes its own way in lockstep, as
+it would alone (`daskml_core.solvers.surrogate`), and leaves when it has converged. Other solvers are in lockstep from the
+start.
+
+What an exact Hessian tells of a setting is by how much the sample's is wrong, and that is nearly the same for settings whose
+sample Hessians are alike: they share it.
 
 Penalties that the tolerance cannot tell apart (C of 10 and of 100 on a million rows) are led by one of them: a gradient of
-the loss is a gradient of every setting, for only the penalty's own is another. What follows is checked against the tolerance
-by its own gradient, and moved along the tangent of the path.
+the loss is a gradient of every setting, for only the penalty's own is another. What follows starts from its leader's last
+gradient, and asks for one of its own where the step from there is not certain to be right.
 """
 
 from __future__ import annotations
@@ -32,46 +34,71 @@ from daskml_core.data.cell_targets import (
     merge_cell_targets,
 )
 from daskml_core.data.targets import TargetMoments, merge_target_moments
-from daskml_core.engine import Engine, drive, run_sweeps
+from daskml_core.engine import Engine, drive, run_sweeps, stopped_early
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import sample_budget
 from daskml_core.kernels.cell_sums import (
     CELL_LOSS,
     CELL_MOMENTS,
-    CELL_SQUARES,
     CellLossParams,
     CellLossPartial,
     CellParams,
     merge_cell_moments,
 )
-from daskml_core.kernels.cells import Codes
-from daskml_core.kernels.linear import SECOND_MOMENTS, FoldMask, SecondMoments, linear_loss, second_moments
+from daskml_core.kernels.cells import Codes, Segments
+from daskml_core.kernels.linear import (
+    SECOND_MOMENTS,
+    FoldMask,
+    LinearPartial,
+    OneAgainstRest,
+    linear_loss,
+    second_moments,
+)
 from daskml_core.kernels.moments import FeatureMoments, merge_moments
 from daskml_core.kernels.sample import RowSample, sample_sweep
 from daskml_core.linear_model._data import TrainingSet, class_factors
 from daskml_core.linear_model._solve import NEWTON_LIMIT, kernels_of, start_solver
 from daskml_core.model_selection._folds import Folds
-from daskml_core.model_selection._job import Job, alike, by_strength, of_one_kind, other_penalty, stopping
+from daskml_core.model_selection._job import (
+    Job,
+    alike,
+    by_strength,
+    of_one_kind,
+    of_one_loss,
+    other_penalty,
+    stopping,
+)
 from daskml_core.objective import Evaluation, LinearObjective
 from daskml_core.solvers.in_memory import solve_in_memory
-from daskml_core.solvers.lbfgs import lbfgs_state
+from daskml_core.solvers.lbfgs import lbfgs, lbfgs_state
 from daskml_core.solvers.newton import newton, newton_state, solve_spd
 from daskml_core.solvers.prox_newton import prox_newton, prox_newton_state
-from daskml_core.solvers.sampled_newton import complete_metric, correct, in_memory_tol, sample_size
-from daskml_core.sweep import Array, Block, Sweep, add
+from daskml_core.solvers.sampled_newton import complete_metric, in_memory_tol, sample_size
+from daskml_core.solvers.surrogate import (
+    EXACT_LIMIT,
+    SampleModel,
+    SurrogateState,
+    surrogate_newton,
+    surrogate_state,
+    without_plateaus,
+)
+from daskml_core.sweep import Array, Block, Sweep
 from daskml_core.validate import random_seed
 
 MAX_SHARED_CELLS = 64
 """Cells up to which a gradient a cell is cheaper than a gradient a model."""
 
 METRIC_BYTES = 64 << 20
-"""Most that metrics of each setting and split may take; beyond it the splits of a setting share one."""
+"""Most that the exact Hessians of all cells may take."""
 
-DIFFERENT = 0.2
-"""Splits whose features' second moments differ so much from those of all rows have metrics of their own."""
+MAX_ANCHORS = 8
+"""Most settings whose exact Hessians are found."""
 
-PATIENCE = 12
-"""Gradient steps of a model in a batch before exact Hessians: a model alone takes 3, but many Hessians are dear."""
+DIFFERENT = 0.4
+"""How far the curvature of an average feature may change between two settings whose exact Hessians are found."""
+
+SAME = 0.1
+"""A change of it that needs no second Hessian."""
 
 CHAIN = 5
 """Most settings that are solved on the sample one after the other, each from the last one's solution; chains run side by
@@ -104,12 +131,17 @@ class LinearBatch:
         self._targets = self._read_targets()
         self._by_class = any(getattr(job.estimator, "class_weight", None) is not None for job in jobs)
         for job in jobs:
-            self._prepare(job)
-        self.metrics: dict[tuple[int, int | None], Array] = {}
-        self._by_split = False
+            self.prepare(job)
         self._sample: RowSample | None = None
-        self._known: dict[int, tuple[tuple[Array, Array], CellLossPartial, int]] = {}
+        self._squares: Array = np.zeros(0)
+        self._starts: dict[int, tuple[Array, Array]] = {}
         self._leader: dict[int, int] = {}
+        self._anchors: dict[int, list[tuple[int, float]]] = {}
+        self._metrics: dict[int, Array] = {}
+        self._gradients: dict[int, tuple[CellLossPartial, int]] = {}
+        self._hessians: dict[int, tuple[CellLossPartial, int]] = {}
+        self._blocks: dict[bytes, Block] = {}
+        self._in_sample: dict[tuple[int, bytes], LinearPartial] = {}
 
     # -- what is known before X is read --------------------------------------------------------------------------
 
@@ -126,7 +158,7 @@ class LinearBatch:
             return run_sweeps(targets, Sweep(CELL_CLASSES, params))[0]
         return run_sweeps(targets, Sweep(CELL_TARGET_MOMENTS, params, merge_cell_targets))[0]
 
-    def _prepare(self, job: Job) -> None:
+    def prepare(self, job: Job) -> None:
         """The job's own training set and class weights."""
         if isinstance(self._targets, CellClasses):
             assert self.data.classes is not None
@@ -144,7 +176,7 @@ class LinearBatch:
         if not job.data.sum_weight > 0:
             raise NotBatchable(f"the sample weights of split {job.split} sum to zero")
 
-    def _mask(self, job: Job, cell_of: Any = None) -> FoldMask | None:
+    def mask(self, job: Job, cell_of: Any = None) -> FoldMask | None:
         weight = job.cells.astype(np.float64)[:, None]
         if self._by_class:
             assert self.data.classes is not None
@@ -162,7 +194,7 @@ class LinearBatch:
             job.scaler = fit_scaler(self.scaler, merged(moments, job.cells, merge_moments), self.data.blocks)
             shift, scale = shift_and_scale(job.scaler, objective.n_features)
             objective = replace(objective, shift=shift, scale=scale)
-        job.objective = replace(objective, folds=self._mask(job))
+        job.objective = replace(objective, folds=self.mask(job))
         job.theta = job.estimator._start(objective, job.data)
 
     # -- training ------------------------------------------------------------------------------------------------
@@ -182,40 +214,66 @@ class LinearBatch:
             assert members[0].data is not None
             objective = members[0].estimator._objective(members[0].data)
             for kernel, params in kernels_of(solver, objective, blocks):
-                if kernel is SECOND_MOMENTS and self._cells > 1:
-                    kernels.append((CELL_SQUARES, CellParams(self.folds.cell_of, self._cells)))
-                    continue
                 if hasattr(params, "W"):
                     # Line searches that try ten steps at once are taken by few models at a time.
                     copies = len(members) if solver != "gradient_descent" else 3 * len(members)
+                    copies = 2 if solver == "auto" and params.order > 1 else copies  # a remedy of few models at a time
                     W = np.broadcast_to(np.zeros(()), (objective.n_features, copies * objective.n_outputs))
                     mask = FoldMask(self.folds.cell_of, np.broadcast_to(np.zeros(()), (self.folds.n_cells, copies)))
                     params = params._replace(W=W, b=np.zeros(W.shape[1]), folds=mask)
                 kernels.append((kernel, params))
             if solver == "auto":
-                settings = len({job.setting for job in members}) * objective.n_outputs
-                W = np.broadcast_to(np.zeros(()), (objective.n_features, settings))
-                kernels.append(
-                    (CELL_LOSS, CellLossParams(W, np.zeros(settings), objective.loss, self.folds.cell_of, self._cells))
-                )
+                settings = len({job.setting for job in members})
+                widths = {1: settings}
+                if objective.size <= EXACT_LIMIT:
+                    widths[2] = min(settings, self._most_anchors(objective.size))
+                for order, n in widths.items():
+                    b = np.zeros(n * objective.n_outputs)
+                    W = np.broadcast_to(np.zeros(()), (objective.n_features, len(b)))
+                    kernels.append((CELL_LOSS, self._cell_params(W, b, objective.loss, order)))
         if self.scaler is not None:
             kernels.append((CELL_MOMENTS, CellParams(self.folds.cell_of, self.folds.n_cells)))
         return kernels
 
     @property
+    def _shares_cells(self) -> bool:
+        """Whether gradients are found cell by cell; where there are too many cells each model asks for its own."""
+        return self.folds.n_cells <= MAX_SHARED_CELLS
+
+    @property
     def _cells(self) -> int:
-        return self.folds.n_cells if self.folds.n_cells <= MAX_SHARED_CELLS else 0
+        """Cells that Hessians are found for: one of all rows, where there are too many."""
+        return self.folds.n_cells if self._shares_cells else 1
+
+    @property
+    def _n_classes(self) -> int:
+        """Classes that are summed apart."""
+        return len(self.data.classes) if self._by_class and self.data.classes is not None else 1
+
+    def _most_anchors(self, size: int) -> int:
+        return max(1, min(MAX_ANCHORS, METRIC_BYTES // (8 * self._cells * self._n_classes * size * size)))
+
+    def _cell_params(self, W: Array, b: Array, loss: Any, order: int) -> CellLossParams:
+        cell_of = self.folds.cell_of if self._shares_cells else Segments(np.array([self.folds.n_rows]))
+        return CellLossParams(W, b, loss, cell_of, self._cells, order, self._n_classes)
 
     def held_bytes(self, jobs: Sequence[Job]) -> int:
-        """What the solvers of these jobs hold between sweeps: a metric a setting, and pairs of vectors a model."""
+        """What the solvers of these jobs hold between sweeps: sample Hessians, what is wrong with them, vectors a model."""
         sizes = []
         for job in jobs:
             assert job.data is not None
             sizes.append(job.estimator._objective(job.data).size)
         size = max(sizes, default=0)
-        shared = 8 * len({job.setting for job in jobs}) * size * size
-        own = 8 * len(jobs) * size * size
-        return shared + (own if own <= METRIC_BYTES else 0) + 8 * len(jobs) * 26 * size
+        settings, splits = len({job.setting for job in jobs}), len({job.split for job in jobs})
+        matrices = settings
+        if size <= EXACT_LIMIT:
+            matrices += min(settings, self._most_anchors(size)) * splits
+            if self.scaler is not None or self._by_class:  # coordinates of each split's own
+                matrices += 2 * len(jobs)
+        # The sample is held as long as models ask it for gradients; with class weights a column of it is a model's own.
+        sample = min(sample_budget(), self.data.blocks.n_rows * (self.data.blocks.n_features + 1) * 8)
+        held = sample if size <= EXACT_LIMIT and any(self._sampled(job) for job in jobs) else 0
+        return held + 8 * matrices * size * size + 8 * len(jobs) * 26 * size
 
     def train(self, engine: Engine, jobs: Sequence[Job]) -> None:
         """Train jobs over the engine's data; their ``theta`` and ``state`` are set."""
@@ -229,9 +287,7 @@ class LinearBatch:
             )
             seed = random_seed(getattr(sampled[0].estimator, "random_state", None))
             first["sample"] = sample_sweep(size, blocks.n_rows, seed, blocks.dtype.itemsize)
-            cells = self.folds.n_cells if self._cells else 1
-            of_cells = CellParams(self.folds.cell_of, cells)
-            first["squares"] = Sweep(CELL_SQUARES, of_cells) if cells > 1 else Sweep(SECOND_MOMENTS)
+            first["squares"] = Sweep(SECOND_MOMENTS)
         if self.scaler is not None:
             params = CellParams(self.folds.cell_of, self.folds.n_cells)
             first["moments"] = Sweep(CELL_MOMENTS, params, merge_cell_moments)
@@ -243,19 +299,22 @@ class LinearBatch:
         followers: list[Job] = []
         if sampled:
             sample: RowSample = answers["sample"]
-            if len(sample.X) >= blocks.n_rows:
-                self._sample = sample
+            self._sample, self._squares = sample, answers["squares"].squares
+            if self._complete:
                 self._solve_complete(engine, sampled, sample)
             else:
-                squares = answers["squares"]
-                squares = squares.squares[None, :] if isinstance(squares, SecondMoments) else squares
-                solvers += self._correct(engine, sampled, sample, squares)
+                solvers += self._correct(engine, sampled, sample)
                 followers = [job for job in sampled if job.setting in self._leader]
         others = [job for job in jobs if job not in sampled]
         for job in others:
             solvers.append((job, self._start_other(job)))
         self._drive(engine, solvers)
-        self._drive(engine, self._follow(followers, jobs))
+        self._follow(engine, followers, sampled)
+
+    @property
+    def _complete(self) -> bool:
+        """Whether the sample is all the data."""
+        return self._sample is not None and len(self._sample.X) >= self.data.blocks.n_rows
 
     def _start_other(self, job: Job) -> Any:
         assert job.objective is not None and job.theta is not None
@@ -277,17 +336,24 @@ class LinearBatch:
     def _local(self, job: Job, sample: RowSample, *, folds: bool) -> tuple[LinearObjective, Block]:
         """The job's problem on the sample: on its training rows, or on all of them."""
         assert job.objective is not None and sample.rows is not None
-        block = Block(sample.X, sample.y, sample.weight, 0, 0)
         if folds:
-            mask = self._mask(job, Codes(self.folds.cell_of.at(sample.rows)))
-            return replace(job.objective, folds=mask), block
-        weight = sample.weight
-        if job.factors is not None:
-            assert sample.y is not None
-            own = job.factors[sample.y.astype(np.intp)]
-            weight = own if weight is None else own * weight
-        total = float(len(sample.X) if weight is None else weight.sum())
-        return replace(job.objective, folds=None, sum_weight=total), block._replace(weight=weight)
+            mask = self.mask(job, Codes(self.folds.cell_of.at(sample.rows)))
+            return replace(job.objective, folds=mask), Block(sample.X, sample.y, sample.weight, 0, 0)
+        block = self._block(job, sample)
+        total = float(block.n_rows if block.weight is None else block.weight.sum())
+        return replace(job.objective, folds=None, sum_weight=total), block
+
+    def _block(self, job: Job, sample: RowSample) -> Block:
+        """The sample, weighed as the job weighs the classes."""
+        key = _factors_key(job)
+        if key not in self._blocks:
+            weight = sample.weight
+            if job.factors is not None:
+                assert sample.y is not None
+                own = job.factors[sample.y.astype(np.intp)]
+                weight = own if weight is None else own * weight
+            self._blocks[key] = Block(sample.X, sample.y, weight, 0, 0)
+        return self._blocks[key]
 
     def _solve_complete(self, engine: Engine, jobs: Sequence[Job], sample: RowSample) -> None:
         """Data no larger than the sample is solved there and then, each split's path a chain of its own."""
@@ -314,14 +380,13 @@ class LinearBatch:
             groups.setdefault(job.split, []).append(job)
         drive([chain(members) for members in groups.values()], engine)
 
-    def _correct(self, engine: Engine, jobs: Sequence[Job], sample: RowSample, squares: Array) -> list[tuple[Job, Any]]:
+    def _correct(self, engine: Engine, jobs: Sequence[Job], sample: RowSample) -> list[tuple[Job, Any]]:
         """Solvers that start from the sample's solutions."""
         settings: dict[int, Job] = {}
         for job in jobs:
             settings.setdefault(job.setting, job)
-        self._by_split = self._splits_differ(jobs, squares)
         ordered = sorted(settings.values(), key=by_strength)
-        starts: dict[int, tuple[Array, Array]] = {}
+        starts = self._starts
 
         def chain(members: Sequence[Job]) -> Generator[Any, Any, None]:
             last: tuple[Job, LinearObjective, Any] | None = None
@@ -333,29 +398,74 @@ class LinearBatch:
                 inner = self._solve_sample(job, objective, block, len(sample.X), last)
                 solved = bool(np.isfinite(inner.theta).all())
                 assert job.theta is not None
-                W, b = objective.unscaled(inner.theta if solved else job.theta)
-                starts[job.setting] = (W, b)
+                starts[job.setting] = objective.unscaled(inner.theta if solved else job.theta)
                 last = (job, objective, inner) if solved else None
-                self.metrics[job.setting, None] = self._metric(objective, inner.hess, block, squares.sum(axis=0))
-                if self._by_split:
-                    self._metrics_by_split([j for j in jobs if j.setting == job.setting], (W, b), sample, squares)
+                if objective.size > EXACT_LIMIT:
+                    self._metrics[job.setting] = self._metric(objective, inner.hess, block)
             return
             yield
 
         length = min(CHAIN, -(-len(ordered) // 2))
         drive([chain(ordered[lo : lo + length]) for lo in range(0, len(ordered), length)], engine)
         self._join_chains(ordered, starts)
-        jobs = [job for job in jobs if job.setting not in self._leader]
-        starts = {setting: starts[setting] for setting in {job.setting: None for job in jobs}}
-        for job in jobs:
+        leaders = [job for job in ordered if job.setting not in self._leader]
+        if all(job.objective is not None and job.objective.size > EXACT_LIMIT for job in ordered):
+            self._sample = None  # the metrics are all that is wanted of it
+            self._blocks.clear()
+        self._look(engine, leaders, self._choose_anchors(leaders, sample))
+        return [(job, self._go_on(job)) for job in jobs if job.setting not in self._leader]
+
+    def _choose_anchors(self, leaders: Sequence[Job], sample: RowSample) -> list[Job]:
+        """Settings whose exact Hessians are to be found; the others' are between those of their neighbours on the path."""
+        paths: list[list[Job]] = []
+        for job in leaders:
             assert job.objective is not None
-            job.theta = job.objective.scaled(*starts[job.setting])
-        first = self._gradients(engine, jobs, starts)
-        if not first:
-            return [(job, self._go_on(job, None)) for job in jobs]
-        moved = self._common_steps(jobs, starts, first)
-        second = self._gradients(engine, [job for job in jobs if job.setting in moved], moved)
-        return [(job, self._go_on(job, self._better(job, first[id(job)], second.get(id(job)), moved))) for job in jobs]
+            if job.objective.size > EXACT_LIMIT:
+                continue
+            if not paths or not of_one_loss(paths[-1][0], job):
+                paths.append([])
+            paths[-1].append(job)
+        anchors = []
+        for path in paths:
+            assert path[0].objective is not None
+            partials = [self._sample_partial(job, job.setting, sample) for job in path]
+            curvature = np.array([np.diagonal(partial.hess[0]) for partial in partials])  # type: ignore[index]
+            places = along_path(curvature, self._most_anchors(path[0].objective.size))
+            for i, job in enumerate(path):
+                found = between(curvature[i], curvature[places])
+                self._anchors[job.setting] = [(path[places[j]].setting, share) for j, share in found]
+            anchors += [path[i] for i in places]
+        return anchors
+
+    def _sample_partial(self, job: Job, setting: int, sample: RowSample) -> LinearPartial:
+        """Sums over the sample at a setting's start, with the Hessian, about the rows as they are."""
+        key = (setting, _factors_key(job))
+        if key not in self._in_sample:
+            W, b = self._starts[setting]
+            local, block = self._local(job, sample, folds=False)
+            plain = replace(local, shift=None, scale=None)
+            self._in_sample[key] = linear_loss(block, plain.params([plain.pack(W, b)], 2))
+        return self._in_sample[key]
+
+    def _look(self, engine: Engine, leaders: Sequence[Job], anchors: Sequence[Job]) -> None:
+        """One sweep: gradients at every leading setting's start, and Hessians at the anchors', cell by cell."""
+        asked: list[tuple[dict[int, tuple[CellLossPartial, int]], list[int], Sweep]] = []
+        for found, jobs, order in ((self._gradients, leaders, 1), (self._hessians, anchors, 2)):
+            groups: dict[Any, list[int]] = {}
+            for job in jobs if order == 2 or self._shares_cells else ():
+                assert job.objective is not None
+                groups.setdefault(job.objective.loss, []).append(job.setting)
+            machines = {job.setting: job.objective.classes for job in jobs if job.objective is not None}
+            for loss, settings in groups.items():
+                W, b = (np.concatenate([self._starts[s][i] for s in settings], axis=-1) for i in (0, 1))
+                classes = OneAgainstRest.join([c for c in (machines[s] for s in settings) if c is not None])
+                params = self._cell_params(W, b, loss, order)._replace(classes=classes)
+                asked.append((found, settings, Sweep(CELL_LOSS, params)))
+        if not asked:
+            return
+        for (found, settings, _), partial in zip(asked, engine.sweep(*(sweep for _, _, sweep in asked)), strict=True):
+            for model, setting in enumerate(settings):
+                found[setting] = (partial, model)
 
     @staticmethod
     def _solve_sample(
@@ -387,219 +497,196 @@ class LinearBatch:
             else:
                 lead = job
 
-    def _follow(self, followers: Sequence[Job], jobs: Sequence[Job]) -> list[tuple[Job, Any]]:
-        """Settings that were led: their leader's models moved along the path; solvers of those that are not there yet."""
-        leaders = {(job.setting, job.split): job for job in jobs}
-        rest = []
-        for job in followers:
-            leader = self._leader[job.setting]
-            lead = leaders[leader, job.split]
-            objective, at = job.objective, lead.state
-            assert objective is not None and lead.objective is not None
-            self._inherit(job, lead)
-            tol, max_iter, _ = stopping(job.estimator)
-            here = other_penalty(lead.objective, objective, at)
-            state = lbfgs_state(objective, at.theta, here, tol, self._metric_of(job), (), at.n_iter)
-            if not state.converged:
-                rest.append((job, correct(objective, state, tol, max_iter, PATIENCE)))
-                continue
-            # The tangent of the path: what two penalties differ by, which is known exactly, without another look.
-            job.state = replace(state, theta=at.theta - solve_spd(state.metric, state.grad - at.grad))
-            job.history = [*lead.history[:-1], *([{**lead.history[-1], **state.record()}] if lead.history else [])]
-            job.theta = job.state.theta
-        return rest
+    def _follow(self, engine: Engine, followers: Sequence[Job], jobs: Sequence[Job]) -> None:
+        """Settings that are led start where their leaders are close to the optimum, and go the rest of the way with them."""
+        leaders = {(job.setting, job.split): job for job in jobs if job.setting not in self._leader}
+        led = [(job, leaders[self._leader[job.setting], job.split]) for job in followers]
+        before = {id(job): job.history for job in leaders.values()} | {id(job): lead.history for job, lead in led}
+        solvers = [(job, self._led(job, lead)) for job, lead in led]
+        for job in leaders.values():
+            if isinstance(job.state, SurrogateState) and not job.state.converged:
+                tol, max_iter, _ = stopping(job.estimator)
+                assert job.objective is not None
+                solvers.append((job, surrogate_newton(job.objective, job.state, tol=tol, max_iter=max_iter)))
+        self._drive(engine, solvers)
+        for job, _ in solvers:
+            job.history = [*before[id(job)][:-1], *job.history]
 
-    def _inherit(self, job: Job, lead: Job) -> None:
-        """A led setting's metrics, its leader's but for the penalty, and the point that its leader knows."""
+    def _led(self, job: Job, lead: Job) -> Any:
+        """The solver of a setting that knows what its leader knows of its split."""
+        objective, at = job.objective, lead.state
+        assert objective is not None and lead.objective is not None
+        tol, max_iter, _ = stopping(job.estimator)
+        if not isinstance(at, SurrogateState):
+            self._metrics[job.setting] = self._led_metric(job, lead)
+            here = other_penalty(lead.objective, objective, at)
+            state = lbfgs_state(objective, at.theta, here, tol, self._metrics[job.setting], (), at.n_iter)
+            if state.converged:
+                # The tangent of the path: what two penalties differ by, which is known exactly, without another look.
+                state = replace(state, theta=at.theta - solve_spd(state.metric, state.grad - at.grad))
+            return lbfgs(objective, state=state, tol=tol, max_iter=max_iter)
+        looked = replace(at, theta=at.theta if at.looked is None else at.looked)
+        here = other_penalty(lead.objective, objective, looked)
+        weaker = np.diag((objective.penalty.l2 - lead.objective.penalty.l2) * objective.penalised())
+        local = replace(at.model.objective, penalty=objective.penalty)
+        model = replace(at.model, objective=local, hess=at.model.hess + weaker)
+        known = surrogate_state(objective, looked.theta, here, model)
+        known = replace(known, ratio=at.ratio if at.converged else at.pace, n_iter=at.n_iter)
+        return surrogate_newton(objective, known, tol=tol, max_iter=max_iter)
+
+    def _led_metric(self, job: Job, lead: Job) -> Array:
         assert job.objective is not None and lead.objective is not None
         weaker = (job.objective.penalty.l2 - lead.objective.penalty.l2) * job.objective.penalised()
-        for split in (None, job.split):
-            if (lead.setting, split) in self.metrics:
-                self.metrics[job.setting, split] = self.metrics[lead.setting, split] + np.diag(weaker)
-        if lead.setting in self._known:
-            self._known[job.setting] = self._known[lead.setting]
+        return self._metrics[lead.setting] + np.diag(weaker)
 
-    def _splits_differ(self, jobs: Sequence[Job], squares: Array) -> bool:
-        """Whether a Hessian of all rows is a bad metric for some split: a category may be missing from its rows."""
-        objective = jobs[0].objective
-        assert objective is not None
-        if len(squares) < 2 or 8 * len(jobs) * objective.size**2 > METRIC_BYTES:
-            return False
-        in_all = squares.sum(axis=0) / self.data.sum_weight
-        present = in_all > 0
-        for job in {job.split: job for job in jobs}.values():
-            assert job.objective is not None
-            own = squares[job.cells].sum(axis=0) / job.objective.sum_weight
-            if (np.abs(own / np.where(present, in_all, 1.0) - 1)[present] > DIFFERENT).any():
-                return True
-        return False
-
-    def _metrics_by_split(
-        self, jobs: Sequence[Job], at: tuple[Array, Array], sample: RowSample, squares: Array
-    ) -> None:
-        """A setting's metric for each of its splits, from Hessians of the sample cell by cell."""
-        assert sample.rows is not None
-        cells = self.folds.cell_of.at(sample.rows)
-        blocks = [
-            Block(*(None if a is None else a[cells == c] for a in (sample.X, sample.y, sample.weight)), 0, 0)  # type: ignore[arg-type,call-arg]
-            for c in range(self.folds.n_cells)
-        ]
-        parts: dict[int, Any] = {}
-        for job in jobs:
-            objective = job.objective
-            assert objective is not None
-            theta = objective.scaled(*at)
-            if job.factors is not None or not parts:
-                seen = [self._weighted(block, job.factors) for block in blocks]
-                params = replace(objective, folds=None).params([theta], 2)
-                parts = {c: linear_loss(block, params) for c, block in enumerate(seen)}
-                weights = [float(b.n_rows if b.weight is None else b.weight.sum()) for b in seen]
-            chosen = np.flatnonzero(job.cells).tolist()
-            weight = sum(weights[c] for c in chosen)
-            if weight <= 0:
-                continue
-            total = functools.reduce(add, [parts[c] for c in chosen])
-            local = replace(objective, folds=None, sum_weight=weight)
-            hess = local.finish(theta, total, 0, 2).hess
-            assert hess is not None
-            X = np.concatenate([seen[c].X for c in chosen])
-            kept = None if seen[0].weight is None else np.concatenate([seen[c].weight for c in chosen])
-            rows = Block(X, None, kept, 0, 0)
-            own = squares[job.cells].sum(axis=0)
-            self.metrics[job.setting, job.split] = self._metric(local, hess, rows, own, objective.sum_weight)
-
-    @staticmethod
-    def _weighted(block: Block, factors: Array | None) -> Block:
-        if factors is None:
-            return block
-        own = factors[block.y.astype(np.intp)]
-        return block._replace(weight=own if block.weight is None else own * block.weight)
-
-    def _common_steps(
-        self, jobs: Sequence[Job], starts: dict[int, tuple[Array, Array]], first: dict[int, Evaluation]
-    ) -> dict[int, tuple[Array, Array]]:
-        """One step of each smooth setting along the mean gradient of its splits, about the rows as they are."""
-        moved = {}
-        for setting in starts:
-            members = [job for job in jobs if job.setting == setting]
-            objective, theta = members[0].objective, members[0].theta
-            assert objective is not None and theta is not None
-            tol, max_iter, _ = stopping(members[0].estimator)
-            slopes = [first[id(job)].grad for job in members]
-            if objective.penalty.l1 or max_iter < 2 or max(np.abs(g).max() for g in slopes if g is not None) <= tol:
-                continue
-            grad = np.mean([g for g in slopes if g is not None], axis=0)
-            moved[setting] = objective.unscaled(theta - solve_spd(self.metrics[setting, None], grad))
-        return moved
-
-    @staticmethod
-    def _better(
-        job: Job, first: Evaluation, second: Evaluation | None, moved: dict[int, tuple[Array, Array]]
-    ) -> tuple[Evaluation, Array | None]:
-        """Where a job goes on from: the lower of two points, and the other as what L-BFGS remembers."""
-        if second is None or not second.value < first.value:
-            return first, None
-        old, objective = job.theta, job.objective
-        assert objective is not None
-        job.theta = objective.scaled(*moved[job.setting])
-        return second, old
-
-    def _metric(
-        self, objective: LinearObjective, hess: Array, block: Block, squares: Array, total: float | None = None
-    ) -> Array:
-        """The Hessian of a sample's rows, completed by what they miss of all rows' second moments."""
-        weight = objective.sum_weight
-        total = self.data.sum_weight if total is None else total
-        whole = replace(objective, sum_weight=total)
-        in_sample = second_moments(block, None).squares / weight
+    def _metric(self, objective: LinearObjective, hess: Array, block: Block) -> Array:
+        """The Hessian of the sample's rows, completed by what they miss of all rows' second moments."""
+        whole = replace(objective, sum_weight=self.data.sum_weight)
+        in_sample, squares = second_moments(block, None).squares / objective.sum_weight, self._squares
         if objective.scale is not None and objective.shift is not None:
-            squares = np.full(objective.n_features, total)
-            in_sample = _scaled_squares(block, objective.shift, objective.scale) / weight
+            squares = np.full(objective.n_features, self.data.sum_weight)
+            in_sample = _scaled_squares(block, objective.shift, objective.scale) / objective.sum_weight
         return complete_metric(whole, hess, in_sample, squares)
 
-    def _gradients(
-        self, engine: Engine, jobs: Sequence[Job], starts: dict[int, tuple[Array, Array]]
-    ) -> dict[int, Evaluation]:
-        """Value and gradient of every job at its setting's point, a sweep of as many models as there are settings."""
-        splits = len({job.split for job in jobs})
-        if not jobs or self._by_class or not self._cells or splits < 2:
-            return {}
-        groups: dict[Any, list[int]] = {}
-        for job in jobs:
-            assert job.objective is not None
-            members = groups.setdefault(job.objective.loss, [])
-            if job.setting not in members:
-                members.append(job.setting)
-        sweeps = []
-        for loss, members in groups.items():
-            W, b = np.hstack([starts[s][0] for s in members]), np.concatenate([starts[s][1] for s in members])
-            sweeps.append(Sweep(CELL_LOSS, CellLossParams(W, b, loss, self.folds.cell_of, self.folds.n_cells)))
-        answers = dict(zip(groups, engine.sweep(*sweeps), strict=True))
-        for loss, members in groups.items():
-            for model, setting in enumerate(members):
-                self._known[setting] = (starts[setting], answers[loss], model)
-        return {id(job): self._evaluation(job)[1] for job in jobs}
+    def _row_weights(self, job: Job) -> Array:
+        """The job's weight of each sum of cells and classes."""
+        cells = job.cells.astype(np.float64) if self._shares_cells else np.ones(1)
+        factors = np.ones(self._n_classes) if job.factors is None else job.factors
+        return np.outer(cells, factors).ravel()
 
-    def _evaluation(self, job: Job) -> tuple[Array, Evaluation]:
-        """A point of the job's setting whose gradient is known cell by cell, and the job's value and gradient there."""
+    def _evaluation(self, job: Job, lead: int) -> tuple[Array, Evaluation]:
+        """The start of the job's setting, or of the one that leads it, and the job's value and gradient there."""
         objective = job.objective
         assert objective is not None
-        point, sums, model = self._known[job.setting]
-        theta = objective.scaled(*point)
-        partial = sums.over(job.cells.astype(np.float64), model, objective.n_outputs)
+        sums, model = self._gradients[lead]
+        theta = objective.scaled(*self._starts[lead])
+        partial = sums.over(self._row_weights(job), model, objective.n_outputs)
         return theta, objective.finish(theta, partial, 0, 1)
 
-    def _go_on(self, job: Job, at: tuple[Evaluation, Array | None] | None) -> Any:
-        """A solver that goes on from the job's theta, where ``at`` tells what is known of it and of a point before it."""
-        objective, theta, metric = job.objective, job.theta, self._metric_of(job)
-        assert objective is not None and theta is not None
-        tol, max_iter, _ = stopping(job.estimator)
-        if at is None:
-            return self._alone(objective, theta, metric, tol, max_iter)
-        here, before = at
-        if objective.penalty.l1:
-            state = prox_newton_state(objective, theta, here, tol, metric, True)
-            return prox_newton(objective, state=state, tol=tol, max_iter=max_iter)
-        n_iter = 0 if before is None else 1
-        start = lbfgs_state(objective, theta, here, tol, metric, (), n_iter)
-        return correct(objective, start, tol, max_iter, PATIENCE)
+    def _model(self, job: Job, lead: int) -> tuple[SampleModel, Array]:
+        """The sample as a model of the job's rows at its start; and the exact Hessian there, as far as it is known."""
+        objective, sample = job.objective, self._sample
+        assert objective is not None and sample is not None
+        local, block = self._local(job, sample, folds=False)
+        seen = objective if self._shares_cells else replace(objective, sum_weight=self._whole_weight(job))
+        own = local.finish(objective.scaled(*self._starts[lead]), self._sample_partial(job, lead, sample), 0, 2).hess
+        assert own is not None
+        gap = np.zeros_like(own)
+        for anchor, share in self._anchors[lead]:
+            there = objective.scaled(*self._starts[anchor])
+            sums, model = self._hessians[anchor]
+            partial = sums.over(self._row_weights(job), model, objective.n_outputs)
+            in_sample = local.finish(there, self._sample_partial(job, anchor, sample), 0, 2).hess
+            exact = seen.finish(there, partial, 0, 2).hess
+            assert exact is not None and in_sample is not None
+            gap += share * (exact - in_sample)
+        return SampleModel(local, block, own, gap), own + gap
 
-    @staticmethod
-    def _alone(objective: LinearObjective, theta: Array, metric: Array, tol: float, max_iter: int) -> Any:
-        if objective.penalty.l1:
-            return (yield from prox_newton(objective, theta, metric=metric, tol=tol, max_iter=max_iter))
-        first: Evaluation = yield from objective.evaluate(theta)
-        start = lbfgs_state(objective, theta, first, tol, metric)
-        return (yield from correct(objective, start, tol, max_iter, PATIENCE))
+    def _whole_weight(self, job: Job) -> float:
+        """Weight of all rows, as the job weighs their classes."""
+        if job.factors is None or not isinstance(self._targets, CellClasses):
+            return self.data.sum_weight
+        return float(job.factors @ self._targets.weight.sum(axis=0))
 
-    def _metric_of(self, job: Job) -> Array:
-        own = self.metrics.get((job.setting, job.split))
-        return self.metrics[job.setting, None] if own is None else own
+    def _go_on(self, job: Job) -> Any:
+        """A solver that goes on from the start of the job's setting, where all is known that its cells tell."""
+        objective = job.objective
+        assert objective is not None
+        lead = self._leader.get(job.setting, job.setting)
+        theta, tol, max_iter = objective.scaled(*self._starts[lead]), *stopping(job.estimator)[:2]
+        first: Evaluation
+        if lead in self._gradients:
+            _, first = self._evaluation(job, lead)
+        else:
+            first = yield from objective.evaluate(theta)
+        if objective.size > EXACT_LIMIT:
+            metric = self._metrics[job.setting]
+            if objective.penalty.l1:
+                start = prox_newton_state(objective, theta, first, tol, metric, True)
+                return (yield from prox_newton(objective, state=start, tol=tol, max_iter=max_iter))
+            state = lbfgs_state(objective, theta, first, tol, metric)
+            return (yield from lbfgs(objective, state=state, tol=tol, max_iter=max_iter))
+        model, exact = self._model(job, lead)
+        squares = self._squares * (objective.sum_weight / self.data.sum_weight)
+        if objective.scale is not None:
+            squares = np.full(objective.n_features, objective.sum_weight)
+        filled = without_plateaus(objective, theta, first._replace(hess=exact), squares)
+        model = replace(model, gap=model.gap + (filled - exact)) if filled is not exact else model
+        known = surrogate_state(objective, theta, first, model)
+        pause = job.split >= 0 and bool(self._leader)
+        return (yield from surrogate_newton(objective, known, tol=tol, max_iter=max_iter, until_close=pause))
 
     def refit(self, engine: Engine, job: Job, others: Sequence[Job]) -> None:
-        """Train a job on all rows, from where its setting's models on the splits have ended."""
-        self._prepare(job)
-        self.build(job, getattr(self, "moments", None))
-        assert job.objective is not None
-        if not self._by_class:  # all rows alike: without a table the kernel of one model does it in half the time
-            job.objective = replace(job.objective, folds=None)
-        if self._sample is not None and self._sampled(job):
-            self._solve_complete(engine, [job], self._sample)
-            return
-        if others:
-            self._inherit(job, others[0])  # the same C weighs less beside all rows
-        if job.setting in self._known:
-            job.theta, known = self._evaluation(job)
-            self._drive(engine, [(job, self._go_on(job, (known, None)))])
-            return
-        ends = [other.objective.unscaled(other.theta) for other in others if other.objective is not None]  # type: ignore[arg-type]
-        if ends:
-            W, b = (np.mean(parts, axis=0) for parts in zip(*ends, strict=True))
-            job.theta = job.objective.scaled(W, b)
-        if self._sampled(job) and (job.setting, None) in self.metrics:
-            self._drive(engine, [(job, self._go_on(job, None))])
-        else:
-            self._drive(engine, [(job, self._start_other(job))])
+        """Train a job on all rows, as its setting's models on the splits were trained."""
+        self.refit_together(engine, [(job, others)])
+
+    def refit_together(self, engine: Engine, pairs: Sequence[tuple[Job, Sequence[Job]]]) -> None:
+        """Train jobs on all rows, each with its setting's models on the splits."""
+        solvers = []
+        for job, others in pairs:
+            self.prepare(job)
+            self.build(job, getattr(self, "moments", None))
+            assert job.objective is not None
+            if not self._by_class:  # all rows alike: without a table the kernel of one model does it in half the time
+                job.objective = replace(job.objective, folds=None)
+            if self._sampled(job) and self._complete:
+                assert self._sample is not None
+                self._solve_complete(engine, [job], self._sample)
+            elif self._sampled(job):
+                lead = self._leader.get(job.setting)
+                if lead is not None and lead in self._metrics:
+                    self._metrics.setdefault(job.setting, self._metrics[lead])  # the same C weighs less beside all rows
+                solvers.append((job, self._go_on(job)))
+            else:
+                ends = [other.objective.unscaled(other.theta) for other in others if other.objective is not None]  # type: ignore[arg-type]
+                if ends:
+                    W, b = (np.mean(parts, axis=0) for parts in zip(*ends, strict=True))
+                    job.theta = job.objective.scaled(W, b)
+                solvers.append((job, self._start_other(job)))
+        self._drive(engine, solvers)
+
+
+def along_path(curvature: Array, most: int) -> list[int]:
+    """Places on a path of settings, ends included, between which the curvature (n_settings, p) changes little.
+
+    >>> along_path(np.array([[1.0], [0.95], [0.9]]), 8), along_path(np.array([[1.0], [0.8], [0.5], [0.3]]), 8)
+    ([0], [0, 2, 3])
+    """
+
+    def change(i: int, j: int) -> float:
+        larger = np.maximum(np.abs(curvature[i]), np.abs(curvature[j]))
+        return float(np.median(np.abs(curvature[i] - curvature[j]) / np.where(larger > 0, larger, 1.0)))
+
+    places, end = [0], len(curvature) - 1
+    for i in range(1, end + 1):
+        if change(places[-1], i) > DIFFERENT or (i == end and change(places[-1], i) > SAME):
+            places.append(i)
+    if len(places) > most:
+        places = [places[k] for k in np.unique(np.linspace(0, len(places) - 1, most).round().astype(int))]
+    return places
+
+
+def between(own: Array, anchors: Array) -> list[tuple[int, float]]:
+    """Which mean of two neighbours among the anchors' curvatures (n, p) is nearest to a setting's own (p,): shares by place.
+
+    >>> between(np.array([0.6]), np.array([[1.0], [0.5], [0.1]]))
+    [(0, 0.2), (1, 0.8)]
+    """
+    best = (np.inf, 0, 0.0)
+    scale = np.abs(own) + (np.abs(own) == 0)
+    for i in range(max(1, len(anchors) - 1)):
+        way = (anchors[min(i + 1, len(anchors) - 1)] - anchors[i]) / scale
+        off, square = (own - anchors[i]) / scale, float(way @ way)
+        share = float(np.clip(off @ way / square, 0.0, 1.0)) if square > 0 else 0.0
+        miss = float(np.abs(off - share * way).sum())
+        if miss < best[0]:
+            best = (miss, i, share)
+    _, i, share = best
+    return [(k, round(w, 12)) for k, w in ((i, 1 - share), (i + 1, share)) if w > 0]
+
+
+def _factors_key(job: Job) -> bytes:
+    return b"" if job.factors is None else job.factors.tobytes()
 
 
 def _scaled_squares(block: Block, shift: Array, scale: Array) -> Array:
@@ -645,7 +732,7 @@ def accept(job: Job) -> Any:
 def warn_not_converged(jobs: Sequence[Job], name: str, stacklevel: int) -> None:
     """One warning for a whole search."""
     late = [job for job in jobs if not job.state.converged]
-    if late:
+    if late and not stopped_early():
         worst = max(job.state.grad_norm for job in late)
         warnings.warn(
             f"{len(late)} of {len(jobs)} models of {name} did not converge: the largest gradient entry is {worst:.2g}. "

@@ -56,15 +56,21 @@ def _kind(job: Job) -> tuple[Any, ...]:
     objective = job.objective
     assert objective is not None
     weights = repr(getattr(job.estimator, "class_weight", None))
+    machine = () if objective.classes is None else tuple(map(float, np.concatenate(objective.classes)))
     intercept = objective.intercept_scaling or 0.0
     stop = stopping(job.estimator)[:2]
-    return (repr(objective.loss), objective.size, weights, intercept, objective.penalty.l1 > 0, *stop)
+    return ((repr(objective.loss), machine), objective.size, weights, intercept, objective.penalty.l1 > 0, *stop)
 
 
 def of_one_kind(a: Job, b: Job) -> bool:
     """Whether two jobs on the same rows differ in the strength of their smooth penalty alone."""
     one = a.objective is not None and b.objective is not None and not b.objective.penalty.l1
     return one and _kind(a) == _kind(b)
+
+
+def of_one_loss(a: Job, b: Job) -> bool:
+    """Whether two jobs' losses and parameters are the same, so that their Hessians can be compared."""
+    return _kind(a)[:4] == _kind(b)[:4]
 
 
 def other_penalty(one: LinearObjective, other: LinearObjective, at: Any) -> Evaluation:

@@ -19,22 +19,29 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler as ReferenceScaler
 from sklearn.utils import indexable
 
-from daskml_core.data import is_lazy
+from daskml_core.data import Flat, flatten, is_grid, is_lazy
+from daskml_core.data.from_dask import nothing_read
 from daskml_core.data.targets import merge_target_moments
-from daskml_core.engine import Engine, Plan, run_sweeps
+from daskml_core.engine import Engine, Plan, find_complete, run_sweeps
+from daskml_core.engine.events import Scored, current_watch
+from daskml_core.engine.watching import callback_failed
 from daskml_core.errors import CheckpointError, FitInterrupted, MemoryPlanError
 from daskml_core.estimator import SweepEstimator
+from daskml_core.html import pairs_table
 from daskml_core.kernels.fold_scores import FOLD_RANKS, FOLD_SCORES, ScoreParams
 from daskml_core.kernels.pairs import merge_rankings
 from daskml_core.linear_model._base import LinearModel
 from daskml_core.linear_model._data import TrainingSet
 from daskml_core.linear_model._glm import PoissonRegressor
+from daskml_core.linear_model._huber import HuberRegressor
 from daskml_core.linear_model._least_squares import _GramRegressor
 from daskml_core.linear_model._solve import SWEEPS
 from daskml_core.model_selection._batch import LinearBatch, NotBatchable, accept, merged, warn_not_converged
 from daskml_core.model_selection._folds import Folds, make_folds, n_rows_of
 from daskml_core.model_selection._gram import GramBatch, target_moments_sweep
 from daskml_core.model_selection._job import Job
+from daskml_core.model_selection._machines import MachinesBatch
+from daskml_core.model_selection._robust import HuberBatch
 from daskml_core.model_selection._scoring import Found, distinct_scores, metric_of
 from daskml_core.model_selection._select import take_rows
 from daskml_core.preprocessing import StandardScaler
@@ -46,7 +53,32 @@ log = logging.getLogger("daskml_core")
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """How a search will go over the data, known before X is read."""
+    """How a search will go over the data, known before X is read.
+
+    ``print`` it, or read the fields.
+
+    Attributes
+    ----------
+    estimator : str
+    n_settings, n_splits, n_models : int
+    n_batches : int
+        Batches of models that are trained side by side; 0 where models are fitted one after the other.
+    sweeps : str
+        What the fit will read.
+    reason : str
+        Why models are fitted one after the other; empty where they are not.
+    engine : Plan or None
+        Blocks, spans and memory of a batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from daskml_core.linear_model import LogisticRegression
+    >>> from daskml_core.model_selection import GridSearchCV
+    >>> plan = GridSearchCV(LogisticRegression(), {"C": [0.1, 1.0]}, cv=3).plan(np.ones((60, 2)), np.arange(60) % 2)
+    >>> plan.n_models, plan.n_batches
+    (6, 1)
+    """
 
     estimator: str
     n_settings: int
@@ -62,21 +94,27 @@ class SearchPlan:
     def n_models(self) -> int:
         return self.n_settings * self.n_splits
 
-    def rows(self) -> list[tuple[str, str]]:
-        """Label and value of each line of the representation."""
+    def rows(self, engine_rows: Sequence[tuple[str, str]] | None = None) -> list[tuple[str, str]]:
+        """Label and value of each line of the representation; those of the engine's plan may be given."""
         how = f"{self.n_batches} batch(es), models side by side" if self.n_batches else "one after the other"
         lines = [
             ("models", f"{self.n_models:,} = {self.n_settings:,} settings x {self.n_splits} splits"),
             ("trained", how + (f": {self.reason}" if self.reason else "")),
             ("sweeps", self.sweeps),
         ]
-        return lines + ([row for row in self.engine.rows() if row[0] != "sweeps"] if self.engine is not None else [])
+        if self.engine is not None:
+            lines += [row for row in engine_rows or self.engine.rows() if row[0] != "sweeps"]
+        return lines
 
     def __repr__(self) -> str:
         rows = self.rows()
         width = max(len(label) for label, _ in rows)
         lines = [f"Plan of {self.estimator}", *(f"  {label:<{width}}  {value}" for label, value in rows)]
         return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        rows = self.rows(None if self.engine is None else self.engine.html_rows())
+        return pairs_table(f"Plan of {self.estimator}", rows)
 
 
 @dataclass(eq=False)
@@ -95,6 +133,8 @@ class Evaluation:
     """The model of the chosen setting, fitted on all rows."""
     best_index: int | None = None
     refit_s: float = 0.0
+    flat: Flat | None = None
+    """The rows that a grid was taken for."""
 
 
 @dataclass(eq=False)
@@ -154,7 +194,11 @@ class _Batchable:
 
     @property
     def batch(self) -> Any:
-        return GramBatch if self.gram else LinearBatch
+        several = self.data.classes is not None and len(self.data.classes) > 2
+        machines = several and hasattr(self.models[0], "_of_class")
+        if isinstance(self.models[0], HuberRegressor):
+            return HuberBatch
+        return GramBatch if self.gram else MachinesBatch if machines else LinearBatch
 
 
 def _batchable(request: Request, estimators: Sequence[Any]) -> _Batchable:
@@ -204,15 +248,24 @@ def _batchable(request: Request, estimators: Sequence[Any]) -> _Batchable:
     return _Batchable(scalers[0], models, data, gram[0])
 
 
-def _fits(batch: Any, jobs: Sequence[Job]) -> Engine | None:
+def _engine(batch: Any, jobs: Sequence[Job], scoring: Sequence[tuple[Any, Any]]) -> Engine:
+    kernels = [*batch.kernels(jobs), *scoring]
+    return Engine(batch.data.blocks, kernels=kernels, held_bytes=batch.held_bytes(jobs))
+
+
+def _fits(batch: Any, jobs: Sequence[Job], scoring: Sequence[tuple[Any, Any]]) -> Engine | None:
     try:
-        return Engine(batch.data.blocks, kernels=batch.kernels(jobs), held_bytes=batch.held_bytes(jobs))
+        return _engine(batch, jobs, scoring)
     except MemoryPlanError:
         return None
 
 
-def _cut_into_batches(batch: Any, jobs: Sequence[Job], n_settings: int) -> tuple[Engine, list[list[Job]]]:
+def _cut_into_batches(
+    batch: Any, jobs: Sequence[Job], n_settings: int, scoring: Sequence[tuple[Any, Any]]
+) -> tuple[Engine, list[list[Job]]]:
     """As few batches of whole settings as fit into memory, and an engine that has room for the largest.
+
+    All models are scored at once, whatever the batches: ``scoring`` are the kernels of that sweep.
 
     Raises
     ------
@@ -223,19 +276,18 @@ def _cut_into_batches(batch: Any, jobs: Sequence[Job], n_settings: int) -> tuple
         bounds = [round(i * n_settings / n) for i in range(n + 1)]
         return [[job for job in jobs if lo <= job.setting < stop] for lo, stop in itertools.pairwise(bounds)]
 
-    engine = _fits(batch, jobs)
+    engine = _fits(batch, jobs, scoring)
     if engine is not None:
         return engine, [list(jobs)]
     low, high = 1, n_settings
     while high - low > 1:
         middle = (low + high) // 2
-        if _fits(batch, max(batches(middle), key=len)) is not None:
+        if _fits(batch, max(batches(middle), key=len), scoring) is not None:
             high = middle
         else:
             low = middle
     parts = batches(high)
-    largest = max(parts, key=len)
-    return Engine(batch.data.blocks, kernels=batch.kernels(largest), held_bytes=batch.held_bytes(largest)), parts
+    return _engine(batch, max(parts, key=len), scoring), parts
 
 
 class BatchRun:
@@ -253,7 +305,6 @@ class BatchRun:
             for split in range(folds.n_splits)
         ]
         self.batch = self.parts.batch(self.parts.data, folds, self.jobs, self.parts.scaler)
-        self.engine, self.batches = _cut_into_batches(self.batch, self.jobs, len(estimators))
         classes, first = self.parts.data.classes, self.parts.models[0]
         self.metrics = {
             name: metric_of(
@@ -261,6 +312,39 @@ class BatchRun:
             )
             for name, scorer in request.scorers.items()
         }
+        self.engine, self.batches = _cut_into_batches(self.batch, self.jobs, len(estimators), self._scoring())
+
+    def _scoring(self) -> list[tuple[Any, Any]]:
+        """Kernels of the sweep that scores all models, with parameters of the right size, for the memory plan."""
+        needs = {metric.need for metric in self.metrics.values() if metric is not None}
+        if not needs:
+            return []
+        data, folds = self.parts.data, self.folds
+        K, m = self._n_outputs(), len(self.jobs)
+        masks = [folds.test, folds.train] if self.request.train_scores else [folds.test]
+        # Rows that a model is scored on, on the average: a row counts in so many of the splits.
+        rows = max(-(-folds.n_rows * int(mask.sum(axis=0).max()) // folds.n_splits) for mask in masks)
+        params = ScoreParams(
+            W=np.broadcast_to(np.zeros(()), (data.blocks.n_features, m * K)),
+            b=np.broadcast_to(np.zeros(()), (m * K,)),
+            n_outputs=K,
+            split=np.array([job.split for job in self.jobs]),
+            cells=folds.test,
+            cell_of=folds.cell_of,
+            n_classes=None if data.classes is None else len(data.classes),
+            wants=frozenset(needs - {"rank"}),
+            softmax=False,
+            exponential=False,
+            max_distinct=min(distinct_scores(m), rows),
+            weighted=self.request.weigh_scores,
+        )
+        kernels = [(FOLD_SCORES, params)] if params.wants else []
+        return kernels + ([(FOLD_RANKS, params)] if "rank" in needs else [])
+
+    def _n_outputs(self) -> int:
+        """Columns of a model's coefficients."""
+        classes = self.parts.data.classes
+        return 1 if classes is None or len(classes) <= 2 else len(classes)
 
     def plan(self) -> SearchPlan:
         """What the run will do."""
@@ -268,8 +352,10 @@ class BatchRun:
         solver = "gram" if self.parts.gram else model.solver
         n = len(self.batches)
         train = "1 for the Gram matrices of all folds" if self.parts.gram else SWEEPS[solver]
-        if solver == "auto":
-            train = "1 for the sample, 1 for the gradients of all settings by fold, about 1-3 for all models"
+        if isinstance(model, HuberRegressor):
+            train = "about 8, each with value, gradient and Hessian" if solver == "auto" else SWEEPS[solver]
+        elif solver == "auto":
+            train = "1 for the sample, 1 for gradients and few Hessians by fold, about 1-3 for all models"
         sweeps = (f"{n} x ({train})" if n > 1 else train) + "; 1 for the scores"
         if self.request.choose is not None and not self.parts.gram:
             sweeps += "; 1-2 of one model for the refit"
@@ -283,6 +369,7 @@ class BatchRun:
             projected_peak_bytes=engine.projected_peak_bytes, memory_limit_bytes=engine.footprint.limit,
             processes=engine.executor.processes, threads=engine.executor.n_threads,
             kernels=tuple(dict.fromkeys(k.task_name(p) for k, p in self.batch.kernels(self.batches[0]))),
+            peak_parts=engine.peak_parts,
         )  # fmt: skip
         return SearchPlan(type(model).__name__, len(self.estimators), self.folds.n_splits, n, sweeps, engine=plan)
 
@@ -305,6 +392,7 @@ class BatchRun:
                 models[job.setting][job.split] = self._finished(job)
             scoring = time.perf_counter()
             test = self._scores(self.folds.test, models, test=True)
+            tell_best(request.settings, test, len(self.estimators))
             train = self._scores(self.folds.train, models, test=False) if request.train_scores else {}
             score_s = np.full(shape, (time.perf_counter() - scoring) / len(self.jobs))
             result = Evaluation(test, train, models, fit_s, score_s, self.plan(), self.folds)
@@ -467,9 +555,24 @@ def call_scorer(scorer: Any, model: Any, X: Any, y: Any, sample_weight: Any = No
     return float(value)
 
 
+def tell_best(settings: Sequence[Mapping[str, Any]], scores: Mapping[str, Array], n_scored: int) -> None:
+    """Tell those who watch which setting is the best so far, by the first metric's mean over the splits that are there."""
+    watch = current_watch()
+    if watch is None or not scores:
+        return
+    metric, table = next(iter(scores.items()))
+    there = np.isfinite(table)
+    means = np.where(
+        there.any(axis=1), np.where(there, table, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1), -np.inf
+    )
+    best = int(means.argmax())
+    if np.isfinite(means[best]):
+        watch.tell(Scored(dict(settings[best]), float(means[best]), metric, n_scored, len(settings)))
+
+
 def failed_score(error: Exception, error_score: Any) -> float:
     """The score that stands for a failure, told in a warning; or the failure itself."""
-    if isinstance(error_score, str) and error_score == "raise":
+    if callback_failed() or (isinstance(error_score, str) and error_score == "raise"):
         raise error
     warnings.warn(
         f"Scoring failed. The score on this train-test partition will be set to {error_score}. "
@@ -482,6 +585,8 @@ def failed_score(error: Exception, error_score: Any) -> float:
 
 def run(request: Request) -> Evaluation:
     """Evaluate a request by the cheapest way that there is for its estimator."""
+    if is_grid(request.X):
+        return _run_on_grid(request)
     estimators = prepare(request)
     folds = _folds(request)
     try:
@@ -492,8 +597,49 @@ def run(request: Request) -> Evaluation:
     return batch.run()
 
 
+def as_rows(request: Request) -> tuple[Request, Flat, str | None]:
+    """The request for the complete samples of a grid, as rows; those, and the name of the features' dimension."""
+    params, names = dict(request.params), {}
+    for name in ("sample_weight", "feature_dim"):
+        given = [key for key in params if key.split("__")[-1] == name]
+        names[name] = given[0] if given else name
+    dim, weight = params.pop(names["feature_dim"], None), params.pop(names["sample_weight"], None)
+    others = {} if request.groups is None else {"groups": request.groups}
+    coords = [request.cv.coord] if getattr(request.cv, "coord", None) is not None else []
+    flat = flatten(
+        request.X, request.y, weight, find_complete=find_complete, feature_dim=dim, others=others, coords=coords
+    )
+    if flat.sample_weight is not None:
+        params[names["sample_weight"]] = flat.sample_weight
+    rows = replace(request, X=flat.X, y=flat.y, groups=flat.others.get("groups"), params=params)
+    return rows, flat, dim
+
+
+def _run_on_grid(request: Request) -> Evaluation:
+    rows, flat, dim = as_rows(request)
+    result = run(rows)
+    result.flat = flat
+    if result.n_sweeps is not None:
+        result.n_sweeps = round(result.n_sweeps + flat.counted, 6)
+    for model in (result.best, *itertools.chain.from_iterable(result.models)):
+        of_grid(model, dim)
+    if result.best is not None and result.n_sweeps is not None:
+        _unwrap(result.best)[1].n_sweeps_ = result.n_sweeps
+    return result
+
+
+def of_grid(model: Any, dim: str | None) -> None:
+    """Make a model that was fitted to a grid's rows know the grid's feature dimension."""
+    for step in [s for _, s in model.steps] if isinstance(model, Pipeline) else [model]:
+        if isinstance(step, SweepEstimator):
+            step._feature_dim = dim
+
+
 def plan(request: Request) -> SearchPlan:
     """What `run` will do; X is not read."""
+    if is_grid(request.X):
+        with nothing_read():
+            request, _, _ = as_rows(request)
     estimators, folds = prepare(request), _folds(request)
     try:
         return BatchRun(request, estimators, folds).plan()
@@ -561,7 +707,7 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
             except (CheckpointError, FitInterrupted):
                 raise  # not the model\'s failure, but the end of the search
             except Exception as error:
-                if isinstance(request.error_score, str) and request.error_score == "raise":
+                if callback_failed() or (isinstance(request.error_score, str) and request.error_score == "raise"):
                     raise
                 n_failed, last = n_failed + 1, error
                 for name in request.scorers:
@@ -583,6 +729,7 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
                     except Exception as error:
                         tables[name][setting, split] = failed_score(error, request.error_score)
             score_s[setting, split] = time.perf_counter() - started
+            tell_best(request.settings, test, len(estimators) if split else setting + 1)
     if n_failed == len(estimators) * folds.n_splits:
         raise ValueError(f"All the {n_failed} fits failed. The last error: {type(last).__name__}: {last}") from last
     if n_failed:

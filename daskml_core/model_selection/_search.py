@@ -17,6 +17,7 @@ from daskml_core.engine import CheckpointPath, resumable
 from daskml_core.model_file import Portable
 from daskml_core.model_selection._run import Evaluation, Request, SearchPlan, call_scorer, default_scorer, plan, run
 from daskml_core.model_selection._scoring import scorers_of
+from daskml_core.search_html import ShownSearch
 from daskml_core.sweep import Array
 from daskml_core.validate import flag
 
@@ -77,7 +78,7 @@ def _add_scores(formatted: dict[str, Any], name: str, table: Array) -> None:
     formatted[f"mean_{name}"], formatted[f"std_{name}"] = table.mean(axis=1), table.std(axis=1)
 
 
-class _Search(Portable):
+class _Search(ShownSearch, Portable):
     """``fit``, ``plan`` and ``score`` of the searches; the rest is scikit-learn's."""
 
     estimator: Any
@@ -156,7 +157,7 @@ class _Search(Portable):
         ----------
         X : array-like (n_rows, n_features), in any container.
         y : array-like (n_rows,), optional.
-        checkpoint : directory in which an interrupted search is kept, so that the same one goes on from there (user guide).
+        checkpoint : directory or URL where an interrupted search is kept, so that the same one goes on there (user guide).
         **params : ``groups`` for the splitter; ``sample_weight``, ``feature_dim`` and others for the estimator's fit.
             ``sample_weight`` weighs the scores too, as in scikit-learn.
         """
@@ -253,10 +254,11 @@ class GridSearchCV(_Search, reference.GridSearchCV):
 
     Notes
     -----
-    A model in the batch is the model that its training rows alone would give, to rounding: at most 1e-10 of the largest
-    coefficient in float64, as its products are columns of one matrix product. With the default solver and more rows than
-    its sample it is that model to the solver's tolerance: the batch starts from a sample of all rows, a fit alone from a
-    sample of its own. Penalties that the tolerance cannot tell apart share their sweeps.
+    A model in the batch is the model that its training rows alone would give: to 1e-10 of its largest coefficient in
+    float64, where rounding differs because its products are columns of one matrix product; to about 1e-7 in float32, the
+    precision in which kernels see coefficients. With the default solver, more rows than its sample and more than 300
+    parameters it is that model to the solver's tolerance. Penalties that the tolerance cannot tell apart share their first
+    sweeps.
 
     Examples
     --------
@@ -305,6 +307,20 @@ class RandomizedSearchCV(_Search, reference.RandomizedSearchCV):
 
     As `GridSearchCV`, with scikit-learn's ``param_distributions``, ``n_iter`` and ``random_state``, which draws the same
     settings as scikit-learn's.
+
+    Parameters
+    ----------
+    estimator : estimator or pipeline
+    param_distributions : dict or list of dict
+        Lists, or distributions with ``rvs``, by parameter.
+    n_iter : int, default=10
+        Settings that are drawn.
+    random_state : int or RandomState, optional
+    scoring, n_jobs, refit, cv, verbose, pre_dispatch, error_score, return_train_score : as in `GridSearchCV`
+
+    Attributes
+    ----------
+    cv_results_, best_params_, best_score_, best_estimator_, n_sweeps_, search_plan_ : as in `GridSearchCV`
 
     Examples
     --------

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from daskml_core.data import as_blocked, as_column, cut
+from daskml_core.data import as_blocked, as_column, cut, flatten, is_grid
 from daskml_core.data.blocks import BlockedArray, RowBlocks
 from daskml_core.data.split import RowSplit, Shares, largest_remainders, select
 from daskml_core.data.targets import LABEL_COUNTS, encode_labels, merge_label_counts
-from daskml_core.engine import count_rows, run_sweeps
+from daskml_core.engine import count_rows, find_complete, run_sweeps
 from daskml_core.sweep import Array, Block, Kernel, Sweep
 from daskml_core.validate import flag, random_seed
 
@@ -124,8 +124,10 @@ def train_test_split(
 
     Parameters
     ----------
-    *arrays : arrays with the same number of rows, in any container; the first one's chunks are the blocks.
-    test_size, train_size : part (float) or number (int) of rows; 25 % are test rows by default.
+    *arrays : arrays with the same number of rows
+        In any container; the first one's chunks are the blocks.
+    test_size, train_size : float or int, optional
+        Part or number of rows; 25 % are test rows by default.
     random_state : int, optional
         ``None`` is a fixed seed.
     shuffle : bool, default=True
@@ -135,10 +137,13 @@ def train_test_split(
         and held as 4 bytes a row.
     by : {"row", "block"}, default="row"
         ``"block"`` sends whole blocks: nothing is copied, and neighbouring rows do not end up on both sides.
+    feature_dim : str, optional
+        The dimension of the features of DataArrays, where it cannot be told.
 
     Returns
     -------
-    list : train and test part of each array, ``[a_train, a_test, b_train, b_test, ...]``.
+    list of arrays
+        Train and test part of each, ``[a_train, a_test, b_train, b_test, ...]``.
 
     Examples
     --------
@@ -154,6 +159,9 @@ def train_test_split(
         raise ValueError(f'by must be "row" or "block", got {by!r}.')
     if stratify is not None and (not shuffle or by == "block"):
         raise ValueError('Stratified splits need shuffle=True and by="row".')
+    if any(is_grid(array) for array in arrays):
+        arrays, stratify = _rows_of_grid(arrays, stratify, feature_dim)
+        feature_dim = None
     columns = [_column(array, feature_dim) for array in arrays]
     first = columns[0][0]
     for column, _ in columns[1:]:
@@ -182,6 +190,17 @@ def train_test_split(
         for side in (0, 1):
             result.append(select(array, cut(column, lengths), [s == side for s in sides], axis))
     return result
+
+
+def _rows_of_grid(arrays: tuple[Any, ...], stratify: Any, feature_dim: str | None) -> tuple[tuple[Any, ...], Any]:
+    """The complete samples of a grid as rows, and what lies on (some of) its dimensions at the same samples."""
+    if not is_grid(arrays[0]):
+        raise ValueError("The features come first where arrays lie on a grid, then what lies on their samples.")
+    others = {f"array {i}": array for i, array in enumerate(arrays[1:], 1)}
+    if stratify is not None:
+        others["stratify"] = stratify
+    flat = flatten(arrays[0], find_complete=find_complete, feature_dim=feature_dim, others=others)
+    return (flat.X, *(flat.others[f"array {i}"] for i in range(1, len(arrays)))), flat.others.get("stratify")
 
 
 def _block_sides(lengths: tuple[int, ...], train: int, test: int, seed: int, shuffle: bool) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from sklearn.base import is_classifier
 
 from daskml_core.data.output import map_rows
 from daskml_core.engine import CheckpointPath, resumable
@@ -19,6 +20,7 @@ from daskml_core.model_selection._select import take_rows
 from daskml_core.sweep import Array, RowMap
 
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function")
+NAMES = dict(zip(METHODS, ("prediction", "probability", "log_probability", "decision"), strict=True))
 
 
 @resumable
@@ -43,8 +45,36 @@ def cross_validate(
     """Scores and times of an estimator on every split; the models of all splits are one batch where it knows lockstep.
 
     Parameters and keys are scikit-learn's; X, y and what ``params`` holds for the rows in any container. ``n_jobs`` and
-    ``pre_dispatch`` have nothing to do here and are refused. ``checkpoint`` is a directory in which an interrupted run is
-    kept, so that the same one goes on from there.
+    ``pre_dispatch`` have nothing to do here and are refused. ``checkpoint`` is a directory or URL where an interrupted run
+    is kept, so that the same one goes on from there.
+
+    Parameters
+    ----------
+    estimator : estimator or pipeline
+    X : array-like (n_rows, n_features)
+        In any container.
+    y : array-like (n_rows,), optional
+    groups : array-like (n_rows,), optional
+        For splitters that keep groups together.
+    scoring : str, callable, list or dict, optional
+        As `GridSearchCV`'s.
+    cv : int, splitter or splits, optional
+        As `GridSearchCV`'s.
+    n_jobs, pre_dispatch : refused
+        Models are trained side by side where the data lie.
+    verbose : int, default=0
+    params : dict, optional
+        For ``fit``; what has a value a row is split with the rows.
+    return_train_score, return_estimator, return_indices : bool, default=False
+    error_score : "raise" or float, default=nan
+        The score of a split whose fit fails.
+    checkpoint : path, optional
+        A directory or URL where an interrupted run is kept, so that the same one goes on from there.
+
+    Returns
+    -------
+    dict of ndarray (n_splits,)
+        scikit-learn's keys: ``test_score`` or ``test_<metric>``, ``fit_time``, ``score_time``, and what else is asked for.
 
     Examples
     --------
@@ -94,6 +124,33 @@ def cross_val_score(
 ) -> Array:
     """The score of an estimator on every split (n_splits,), as `cross_validate` with one metric.
 
+    Parameters
+    ----------
+    estimator : estimator or pipeline
+    X : array-like (n_rows, n_features)
+        In any container.
+    y : array-like (n_rows,), optional
+    groups : array-like (n_rows,), optional
+        For splitters that keep groups together.
+    scoring : str or callable, optional
+        One metric; the estimator's own by default.
+    cv : int, splitter or splits, optional
+        As `GridSearchCV`'s.
+    n_jobs, pre_dispatch : refused
+        Models are trained side by side where the data lie.
+    verbose : int, default=0
+    params : dict, optional
+        For ``fit``; what has a value a row is split with the rows.
+    error_score : "raise" or float, default=nan
+    checkpoint : path, optional
+        A directory or URL where an interrupted run is kept, so that the same one goes on from there.
+
+    Returns
+    -------
+    ndarray (n_splits,) float64
+
+    Examples
+    --------
     >>> import numpy as np
     >>> from daskml_core.linear_model import LogisticRegression
     >>> X = np.random.default_rng(0).normal(size=(60, 2))
@@ -129,6 +186,35 @@ def cross_val_predict(
     Parameters are scikit-learn's. For linear models the result is in X's container, and lazy where X is: the models are
     trained now, in one batch; rows are predicted when they are asked for. For other estimators it is NumPy.
 
+    Parameters
+    ----------
+    estimator : estimator or pipeline
+    X : array-like (n_rows, n_features)
+        In any container.
+    y : array-like (n_rows,), optional
+    groups : array-like (n_rows,), optional
+        For splitters that keep groups together.
+    cv : int, splitter or splits, optional
+        As `GridSearchCV`'s.
+    n_jobs, pre_dispatch : refused
+        Models are trained side by side where the data lie.
+    verbose : int, default=0
+    params : dict, optional
+        For ``fit``; what has a value a row is split with the rows.
+    method : {"predict", "predict_proba", "predict_log_proba", "decision_function"}, default="predict"
+    checkpoint : path, optional
+        A directory or URL where an interrupted run is kept, so that the same one goes on from there.
+
+    Returns
+    -------
+    array (n_rows,) or (n_rows, n_classes)
+        For linear models in X's container, lazy where X is; for others NumPy.
+
+    Raises
+    ------
+    ValueError
+        Splits in which a row is held out never, or more than once.
+
     Examples
     --------
     >>> import dask.array as da
@@ -149,10 +235,19 @@ def cross_val_predict(
     sizes = np.bincount(np.asarray(folds.cell_of(0, folds.n_rows)), minlength=folds.n_cells)
     if (times[sizes > 0] != 1).any():
         raise ValueError("cross_val_predict only works for partitions: every row in the test rows of one split.")
-    return _in_lockstep(result, X, method) if result.plan.n_batches else _row_by_row(result, X, method, estimator)
+    rows = X if result.flat is None else result.flat.X
+    if not result.plan.n_batches:
+        found, columns = _row_by_row(result, rows, method, estimator), None
+    else:
+        found, columns = _in_lockstep(result, rows, method)
+    if result.flat is None:
+        return found
+    if columns is None and found.ndim > 1:
+        columns = ("class" if is_classifier(estimator) else "target", None)
+    return result.flat.onto_grid(getattr(found, "data", found), columns=columns, name=NAMES[method])
 
 
-def _in_lockstep(result: Evaluation, X: Any, method: str) -> Any:
+def _in_lockstep(result: Evaluation, X: Any, method: str) -> tuple[Any, Any]:
     parts = [_unwrap(model) for model in result.models[0]]
     first = parts[0][1]
     kernel, params, dtype, columns, name, labels = _output(first, method)
@@ -169,7 +264,8 @@ def _in_lockstep(result: Evaluation, X: Any, method: str) -> Any:
     dim = "class" if labels is not None else "target"
     names = None if columns is None else (dim, labels)
     row_map = RowMap(FOLD_PREDICT, shared, np.dtype(dtype), columns)
-    return map_rows(X, row_map, feature_dim=first._feature_dim, columns=names, name=name)
+    own_dim = first._feature_dim if result.flat is None else None
+    return map_rows(X, row_map, feature_dim=own_dim, columns=names, name=name), names
 
 
 def _output(model: LinearModel, method: str) -> tuple[Any, PredictParams, Any, int | None, str, Any]:

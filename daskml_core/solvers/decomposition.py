@@ -191,9 +191,9 @@ class Problem:
         stop = self.steps + max_steps
         if self._fits():
             most = min(max_steps, PATIENCE * len(self.row)) if self.kernel.positive else max_steps
-            steps = self.steps
+            begun = self.steps
             self._solve_whole(tol, most)
-            if self.violation < tol or self.steps >= stop or self.steps - steps < most:
+            if self.violation < tol or self.steps >= stop or self.steps - begun < most:
                 return
         self._measure()
         while self.violation >= tol and self.steps < stop:

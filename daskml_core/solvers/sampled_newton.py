@@ -1,9 +1,10 @@
-"""The default solver: solve a sample of the rows exactly, then few full gradient sweeps with the sample's Hessian.
+"""The default solver: solve a sample of the rows exactly, then correct it by few full gradient sweeps.
 
-The sample's solution is off by about sqrt(d / n_sample) standard errors, and its Hessian by the same relative amount,
-so that every full gradient sweep after it gains one to two digits. Measured on 4M x 50: three sweeps in all to a
-relative objective of 1e-8. The gradient sweeps are L-BFGS steps whose metric is the sample's Hessian: where the sample
-represents the data badly, the pairs correct it, and the line search keeps every step downhill.
+The sample's solution is off by about sqrt(d / n_sample) standard errors, and its Hessian by the same relative amount.
+Up to `EXACT_LIMIT` parameters one exact Hessian and the sample itself make the correction (`surrogate`): four sweeps in
+all to 1e-10 of the coefficients. Beyond it the sweeps are L-BFGS steps whose metric is the sample's Hessian: each gains one
+to two digits, and where the sample represents the data badly, the pairs correct it, and the line search keeps every step
+downhill.
 
 Related: Byrd, Chin, Neveitt and Nocedal 2011 (subsampled Hessians); Bollapragada, Byrd and Nocedal 2019.
 """
@@ -19,18 +20,13 @@ from daskml_core.kernels.sample import RowSample, sample_sweep
 from daskml_core.objective import Asks, Evaluation, LinearObjective
 from daskml_core.solvers.in_memory import solve_in_memory
 from daskml_core.solvers.lbfgs import LBFGSState, lbfgs, lbfgs_state
-from daskml_core.solvers.newton import NewtonState, newton, newton_state
+from daskml_core.solvers.newton import NewtonState, newton
 from daskml_core.solvers.prox_newton import ProxNewtonState, prox_newton
+from daskml_core.solvers.surrogate import EXACT_LIMIT, SurrogateState, start_surrogate, surrogate_newton
 from daskml_core.sweep import Array, Block, Sweep
 
 SAMPLE_BYTES = 64 << 20
 """Most that a sample may take; it is held and solved in the calling process."""
-
-EXACT_LIMIT = 300
-"""Parameters up to which exact Hessians are the remedy for a sample that represents the data badly."""
-
-PATIENCE = 3
-"""Gradient steps with the sample's Hessian before that."""
 
 
 def sample_size(n_features: int, n_outputs: int, itemsize: int, sample_bytes: int = SAMPLE_BYTES) -> int:
@@ -56,7 +52,7 @@ def in_memory_tol(objective: LinearObjective) -> float:
 def sampled_newton(
     objective: LinearObjective,
     theta: Array | None = None,
-    state: LBFGSState | NewtonState | ProxNewtonState | None = None,
+    state: SurrogateState | LBFGSState | ProxNewtonState | None = None,
     *,
     n_rows: int = 0,
     itemsize: int = 8,
@@ -105,12 +101,19 @@ def sampled_newton(
         if complete:
             yield inner
             return inner
-        start = inner.theta if np.isfinite(inner.theta).all() else theta
+        solved = bool(np.isfinite(inner.theta).all())
+        start = inner.theta if solved else theta
+        if objective.size <= EXACT_LIMIT:
+            hess = inner.hess if solved else None
+            first = yield from start_surrogate(objective, start, local, block, hess, moments.squares)
+            return (yield from surrogate_newton(objective, first, tol=tol, max_iter=max_iter))
         metric = complete_metric(objective, inner.hess, second_moments(block, None).squares / weight, moments.squares)
         return (yield from _full(objective, start, metric, l1, tol, max_iter))
+    if isinstance(state, SurrogateState):
+        return (yield from surrogate_newton(objective, state, tol=tol, max_iter=max_iter))
     if isinstance(state, ProxNewtonState):
         return (yield from prox_newton(objective, state=state, tol=tol, max_iter=max_iter))
-    return (yield from correct(objective, state, tol, max_iter))
+    return (yield from lbfgs(objective, state=state, tol=tol, max_iter=max_iter))
 
 
 def complete_metric(objective: LinearObjective, hess: Array, in_sample: Array, squares: Array) -> Array:
@@ -144,24 +147,5 @@ def _full(objective: LinearObjective, theta: Array, metric: Array | None, l1: bo
     else:
         first = yield from objective.evaluate(theta)
     assert metric is not None
-    return (yield from correct(objective, lbfgs_state(objective, theta, first, tol, metric), tol, max_iter))
-
-
-def correct(
-    objective: LinearObjective, state: LBFGSState | NewtonState, tol: float, max_iter: int, patience: int = PATIENCE
-) -> Asks:
-    """Gradient sweeps with the sample's Hessian; exact Hessians where ``patience`` of those have not been enough.
-
-    A sample misses what is rare (a category with few rows), and L-BFGS then finds that curvature one pair a sweep. Up
-    to `EXACT_LIMIT` parameters a Hessian costs about as much as decoding the block it is computed on.
-    """
-    exact = objective.size <= EXACT_LIMIT
-    if isinstance(state, LBFGSState):
-        steps = min(max_iter, patience) if exact else max_iter
-        state = yield from lbfgs(objective, state=state, tol=tol, max_iter=steps)
-        assert isinstance(state, LBFGSState)
-        if state.converged or not exact or state.n_iter >= max_iter:
-            return state
-        at: Evaluation = yield from objective.evaluate(state.theta, order=2)
-        state = newton_state(objective, state.theta, at, tol, state.n_iter, state.step)
-    return (yield from newton(objective, state=state, tol=tol, max_iter=max_iter))
+    state = lbfgs_state(objective, theta, first, tol, metric)
+    return (yield from lbfgs(objective, state=state, tol=tol, max_iter=max_iter))

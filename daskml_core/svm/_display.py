@@ -9,21 +9,11 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from daskml_core.data import load
+from daskml_core.drawing import COLORS, axes_for
 from daskml_core.engine import count_rows, run_sweeps
 from daskml_core.kernels.moments import FEATURE_MOMENTS, FeatureMoments, merge_moments
 from daskml_core.kernels.sample import RowSample, sample_sweep
 from daskml_core.sweep import Array, Sweep
-
-# Okabe and Ito's, which colour-blind readers can tell apart.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D31", "#999999")
-
-
-def _matplotlib() -> Any:
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError("DecisionRegionDisplay draws with matplotlib, which is not installed.") from error
-    return plt
 
 
 class DecisionRegionDisplay:
@@ -178,11 +168,9 @@ class DecisionRegionDisplay:
 
         Returns self, with the artists as attributes.
         """
-        plt = _matplotlib()
+        ax = axes_for(type(self).__name__, ax, (5.0, 4.2))
         from matplotlib.colors import ListedColormap, to_rgb
 
-        if ax is None:
-            _, ax = plt.subplots(figsize=(5, 4.2), layout="constrained")
         n = len(self.classes)
         palette = [colors[k % len(colors)] for k in range(n)]
         # Mixed with white, not transparent: transparent colours add up where artists overlap.

@@ -89,7 +89,9 @@ class SVC(ClassifierMixin, KernelMachine):
     history_ : list of dict
         ``gap``, ``violation``, ``dual``, ``active_rows``, ``support_rows`` and ``violators`` of each round, from kernel
         values in float32 while they only guide; ``pandas.DataFrame(model.history_)``.
-    fit_status_ : int, 0 where it converged; converged_ : bool
+    fit_status_ : int
+        0 where it converged.
+    converged_ : bool
     probA_, probB_ : ndarray (n_pairs,), with ``probability``
     n_features_in_, feature_names_in_
 
@@ -171,7 +173,7 @@ class SVC(ClassifierMixin, KernelMachine):
         y : array-like (n_rows,) of labels of any kind, chunked as it may be.
         sample_weight : array-like (n_rows,), optional. Multiplies C of a row.
         feature_dim : name of the feature dimension of a DataArray, where it cannot be told.
-        checkpoint : directory in which an interrupted fit is kept, so that the same fit goes on from there (user guide).
+        checkpoint : directory or URL where an interrupted fit is kept, so that the same fit goes on from there (user guide).
 
         Raises
         ------
@@ -321,7 +323,8 @@ class SVR(RegressorMixin, KernelMachine):
     Attributes
     ----------
     support_, support_vectors_ : row numbers (n_SV,) and rows (n_SV, n_features)
-    dual_coef_ : ndarray (1, n_SV); intercept_ : ndarray (1,); n_support_ : ndarray (1,)
+    dual_coef_ : ndarray (1, n_SV)
+    intercept_, n_support_ : ndarray (1,)
     duality_gap_, n_iter_, n_sweeps_, history_, fit_status_, converged_ : as in `SVC`.
     n_features_in_, feature_names_in_
 
