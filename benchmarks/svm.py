@@ -96,8 +96,10 @@ def agreement(names=None, full=False) -> None:
                     n = rows_to_compare(name, kernel, C, tol, full) or len(train)
                     cell = compared(train[:n], t[:n], test, u, kernel, C, tol)
                     rows.append([f"{name}, {kernel}, C={C:g}", n, *cell])
-        columns = ["", "rows", "dual below", "above", "accuracy, points", "support, %", "gap", "CPU s", "libsvm"]
-        table(f"against libsvm, tol={tol:g}", columns, rows)
+        columns = ["", "rows", "dual below", "above", "accuracy", "SV, %", "gap", "CPU s", "libsvm"]
+        forms = [str, str, "{:.0e}".format, "{:.0e}".format, "{:.2f}".format, "{:.2f}".format, "{:.0e}".format]
+        printed = [[*(form(value) for form, value in zip(forms, row, strict=False)), *row[7:]] for row in rows]
+        table(f"Against libsvm, tol={tol:g}; dual relative, accuracy in points", columns, printed)
         below, accuracy, support = (max(f(row[k]) for row in rows) for k, f in ((2, float), (4, abs), (5, abs)))
         # An objective above libsvm's is nearer to the optimum, or another stationary point of a sigmoid.
         gate(f"no dual objective more than {allowed:g} below libsvm's (worst {below:.1e})", below <= allowed)
