@@ -137,6 +137,58 @@ def test_regions_are_written_into_a_store_that_is_there_and_must_be_aligned(tmp_
         daskml_core.write(part, store, region={"a": slice(2, 6)})
     with pytest.raises(ValueError, match="the result 4"):
         daskml_core.write(part, store, region={"a": slice(0, 8)})
+    with pytest.raises(ValueError, match="no variable 'y' to write a region of"):
+        daskml_core.write(part.rename("y"), store, region={"a": slice(4, 8)})
+    with pytest.raises(ValueError, match=r"along 'c'; the store has the dimensions \['a', 'b'\]"):
+        daskml_core.write(part, store, region={"c": slice(4, 8)})
+    with pytest.raises(ValueError, match="steps of 2"):
+        daskml_core.write(part, store, region={"a": slice(0, 8, 2)})
+    with pytest.raises(ValueError, match=r"has the dimensions .* here and"):
+        daskml_core.write(part.rename(b="d"), store, region={"a": slice(4, 8)})
+
+
+def test_a_region_is_matched_by_labels_and_dimensions_by_name(tmp_path, prediction):
+    store = str(tmp_path / "p.zarr")
+    daskml_core.write(prediction * 0, store)
+    turned = prediction.transpose("lat", "time", "lon")
+    daskml_core.write(turned.isel(time=slice(2, 4)), store, region={"time": slice(2, 4)})
+    daskml_core.write(prediction.isel(time=slice(4, 6)), store, region={"time": slice(4, None)})
+    again = xr.open_zarr(store, consolidated=False).label
+    xr.testing.assert_equal(again.load(), prediction.compute().where(prediction.time >= 2, prediction.compute() * 0))
+    for wrong, region in (
+        (prediction.isel(time=slice(0, 2)), slice(2, 4)),
+        (prediction.isel(time=[3, 2]), slice(2, 4)),
+    ):
+        with pytest.raises(
+            ValueError, match=r"The result has \d at 0 along 'time', where the region of the store has 2"
+        ):
+            daskml_core.write(wrong, store, region={"time": region})
+    with pytest.raises(ValueError, match="along 'lat'"):
+        daskml_core.write(
+            prediction.isel(time=slice(2, 4)).assign_coords(lat=prediction.lat + 1), store, region={"time": slice(2, 4)}
+        )
+    xr.testing.assert_equal(xr.open_zarr(store, consolidated=False).label.load(), again)
+
+
+@pytest.mark.parametrize("to", [2, 3])
+@pytest.mark.parametrize("of", [2, 3])
+def test_predictions_of_a_store_survive_xarrays_own_writer_in_either_format(tmp_path, of, to):
+    ds = dataset(values(), {"time": 2, "lat": 4})
+    ds = ds.assign_coords(time=np.datetime64("2001-03-01", "ns") + np.arange(6) * np.timedelta64(1, "h"))
+    ds["t"].attrs["grid_mapping"] = "crs"
+    units = "hours since 1900-01-01"
+    ds.to_zarr(tmp_path / "x", zarr_format=of, consolidated=False, encoding={"time": {"units": units}})
+    for source in (daskml_core.open(tmp_path / "x"), xr.open_zarr(tmp_path / "x", consolidated=False)):
+        model = KMeans(3, random_state=0).fit(source)
+        for name in ("predict", "transform"):
+            result = getattr(model, name)(source)
+            result.to_zarr(tmp_path / "y", zarr_format=to, consolidated=False, mode="w")
+            again = xr.open_zarr(tmp_path / "y", consolidated=False, decode_coords="all")[result.name]
+            xr.testing.assert_equal(again.load(), result.compute())
+            assert again.time.encoding["units"] == units
+            assert again.lat.attrs == ds.lat.attrs
+            assert again.crs.attrs == ds.crs.attrs
+            assert again.encoding["grid_mapping"] == "crs"
 
 
 def test_uneven_blocks_share_a_chunk_size_or_are_refused(tmp_path):

@@ -96,7 +96,7 @@ def _write(
     overwrite: bool,
 ) -> None:
     if region is not None:
-        _require_aligned_region(dataset, store, region)
+        lazy, region = _aligned_region(dataset, lazy, store, region)
         marks = f"{MARKS}_region_" + "_".join(f"{dim}{s.start}-{s.stop}" for dim, s in sorted(region.items()))
     else:
         marks = MARKS
@@ -180,6 +180,8 @@ def _write_template(dataset: Any, lazy: Mapping[str, Any], store: Any, encoding:
     clean = dataset.drop_encoding()
     for name, array in dataset.variables.items():
         kept = {key: value for key, value in array.encoding.items() if key in ("grid_mapping", "units", "calendar")}
+        if array.dtype.kind in "iu" and "_FillValue" in array.encoding:
+            kept["_FillValue"] = array.encoding["_FillValue"]
         clean[name].encoding.update(kept)
     merged = {name: {**own.get(name, {}), **dict(encoding.get(name, {}))} for name in {*own, *encoding}}
     clean.to_zarr(store, mode="w", compute=False, encoding=merged, write_empty_chunks=True, consolidated=False)
@@ -200,19 +202,47 @@ def _blocks_along(array: Any, dim: str) -> tuple[int, ...]:
     return (array.sizes[dim],) if array.chunks is None else sizes_of(array)[dim]
 
 
-def _require_aligned_region(dataset: Any, store: Any, region: Mapping[str, slice]) -> None:
+def _aligned_region(
+    dataset: Any, lazy: Mapping[str, Any], store: Any, region: Mapping[str, slice]
+) -> tuple[dict[str, Any], dict[str, slice]]:
+    """The variables with their dimensions as the store has them, and the region with both ends.
+
+    Raises
+    ------
+    ValueError : variables, dimensions, sizes or coordinates that are not the store's; blocks across chunks of the store.
+    """
+    import xarray as xr
     import zarr
 
+    target = xr.open_zarr(store, consolidated=False, chunks=None)
     group = zarr.open_group(store, mode=_reading(store), use_consolidated=False)
-    for name, array in dataset.data_vars.items():
-        target: Any = group[str(name)]
-        for axis, dim in enumerate(array.dims):
-            part = region.get(str(dim), slice(0, target.shape[axis]))
-            chunk, size = target.chunks[axis], target.shape[axis]
-            if part.stop - part.start != array.sizes[dim]:
-                raise ValueError(
-                    f"The region has {part.stop - part.start} along {dim!r}, the result {array.sizes[dim]}."
-                )
+    lacking = [name for name in lazy if name not in target.data_vars]
+    if lacking:
+        raise ValueError(
+            f"The store has no variable {lacking[0]!r} to write a region of; it has {list(target.data_vars)}."
+        )
+    strange = [str(dim) for dim in region if dim not in target.sizes]
+    if strange:
+        there = [str(dim) for dim in target.sizes]
+        raise ValueError(f"The region is along {strange[0]!r}; the store has the dimensions {there}.")
+    whole: dict[str, slice] = {}
+    for dim, part in region.items():
+        start, stop, step = part.indices(target.sizes[dim])
+        if step != 1:
+            raise ValueError(f"The region has steps of {step} along {dim!r}; steps of 1 can be written.")
+        whole[str(dim)] = slice(start, stop)
+    turned = {}
+    for name, array in lazy.items():
+        dims = target[name].dims
+        if set(dims) != set(array.dims):
+            raise ValueError(f"{name!r} has the dimensions {array.dims} here and {dims} in the store.")
+        turned[name] = array = array.transpose(*dims)
+        for axis, dim in enumerate(dims):
+            size = target.sizes[dim]
+            part = whole.get(str(dim), slice(0, size))
+            _require_same_labels(dataset, target, str(dim), part)
+            stored: Any = group[name]
+            chunk = int((getattr(stored, "shards", None) or stored.chunks)[axis])
             bounds = [part.start + int(n) for n in np.cumsum([0, *_blocks_along(array, str(dim))])]
             bad = [n for n in bounds if n % chunk and n != size]
             if bad:
@@ -220,6 +250,22 @@ def _require_aligned_region(dataset: Any, store: Any, region: Mapping[str, slice
                     f"Blocks along {dim!r} begin or end at {bad[:4]}, inside of the store's chunks of {chunk}: two tasks "
                     f"would write one chunk. Choose the region and .chunk({{{dim!r}: {chunk}}}) to match."
                 )
+    return turned, whole
+
+
+def _require_same_labels(dataset: Any, target: Any, dim: str, part: slice) -> None:
+    """Refuse a result whose labels along a dimension are not those of the place it is written to."""
+    n = dataset.sizes[dim]
+    if part.stop - part.start != n:
+        raise ValueError(f"The region has {part.stop - part.start} along {dim!r}, the result {n}.")
+    own, there = dataset.indexes.get(dim), target.indexes.get(dim)
+    if own is None or there is None or own.equals(there[part]):
+        return
+    at = next(i for i, (a, b) in enumerate(zip(own, there[part], strict=True)) if a != b)
+    raise ValueError(
+        f"The result has {own[at]} at {at} along {dim!r}, where the region of the store has {there[part][at]}: it belongs "
+        "elsewhere. Choose the region by its labels."
+    )
 
 
 def _write_block(

@@ -25,6 +25,8 @@ MODULES = [
     "daskml_core.model_selection",
     "daskml_core.metrics",
     "daskml_core.inspection",
+    "daskml_core.callback",
+    "daskml_core.dashboard",
     "daskml_core.onnx",
     "daskml_core.optimize",
     "daskml_core.accessor",
