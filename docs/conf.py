@@ -42,7 +42,6 @@ napoleon_use_ivar = True
 add_module_names = False
 default_role = "py:obj"
 html_math_renderer = "mathtext"
-suppress_warnings = ["toc.empty_glob"]
 
 html_theme = "pydata_sphinx_theme"
 html_title = "daskml_core"
