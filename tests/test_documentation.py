@@ -37,6 +37,7 @@ RUN_BY = {
     "docs/hpc.md": "tests/slurm/run.py",
     "docs/guide/pictures.md": "tests/test_guide_pages.py",
     "docs/guide/take_away.md": "tests/test_guide_pages.py",
+    "docs/guide/watching.md": "tests/test_guide_pages.py",
 }
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
 
