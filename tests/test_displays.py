@@ -1,5 +1,8 @@
 """Pictures: what is drawn of lazy data is what scikit-learn draws of the rows in memory, and no row comes to the client."""
 
+import subprocess
+import sys
+
 import dask.array as da
 import matplotlib
 import numpy as np
@@ -635,6 +638,23 @@ def test_a_display_of_reduced_arrays_draws_on_the_callers_axes(name, tmp_path):
     assert (display.ax_, display.figure_) == (ax, figure)
     display.figure_.savefig(tmp_path / "picture.png", dpi=20)
     assert isinstance(display, getattr(inspection, name))
+
+
+def test_matplotlib_is_imported_when_something_is_drawn():
+    code = "import sys, daskml_core.inspection, daskml_core.metrics; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "sklearn" in loaded
+    assert not {"matplotlib", "xarray", "zarr", "distributed", "dask.array"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in REDUCED if not n.startswith(("Confusion", "Roc", "Precision", "Learning"))]
+)
+def test_without_matplotlib_the_error_says_what_to_install(name, monkeypatch):
+    display = REDUCED[name]()
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=f"{name} draws with matplotlib.*pip install matplotlib"):
+        display.plot()
 
 
 def test_metrics_offers_what_it_draws():

@@ -22,6 +22,9 @@ def blocks(language):
     return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.M | re.S)
 
 
+COMMANDS = [line.removeprefix("$ ") for block in blocks("console") for line in block.splitlines()]
+
+
 def test_the_page_quotes_the_scripts_as_they_are():
     quoted = re.findall(r"^<!-- examples/hpc/(\S+) -->\n```\w+\n(.*?)^```", PAGE, re.M | re.S)
     assert len(quoted) == len(blocks("python")) + len(blocks("bash")) == 4
@@ -33,7 +36,7 @@ def test_every_script_is_on_the_page():
     assert {path.name for path in RECIPES.glob("*.*")} <= set(re.findall(r"[\w]+\.(?:py|sbatch)", PAGE))
 
 
-@pytest.mark.parametrize("command", [line for block in blocks("sh") for line in block.splitlines()])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_on_the_page_is_run_by_a_script(command):
     if command.startswith("ssh "):
         return  # the next test's
@@ -44,7 +47,7 @@ def test_every_command_on_the_page_is_run_by_a_script(command):
 
 @pytest.mark.skipif(shutil.which("ssh") is None, reason="there is no ssh")
 def test_the_tunnel_is_what_ssh_makes_of_the_command():
-    (command,) = (line for block in blocks("sh") for line in block.splitlines() if line.startswith("ssh "))
+    (command,) = (command for command in COMMANDS if command.startswith("ssh "))
     # -G: say what would be done, without a connection.
     done = subprocess.run(["ssh", "-G", "-F", "none", *command.split()[1:]], capture_output=True, text=True, check=True)
     told = done.stdout.splitlines()

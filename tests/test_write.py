@@ -37,6 +37,56 @@ def test_a_result_comes_back_with_values_coordinates_and_attributes(tmp_path, pr
     assert MARKS not in zarr.open_group(tmp_path / "p.zarr", mode="r")
 
 
+@pytest.mark.parametrize(
+    "encoding", [{}, {"x": {"dtype": "i2", "_FillValue": -1, "scale_factor": 0.5}}], ids=["plain", "packed"]
+)
+def test_a_block_costs_two_requests_to_write_and_none_to_read(encoding):
+    class Counting(zarr.storage.MemoryStore):
+        gets = sets = 0
+
+        async def get(self, *args, **options):
+            Counting.gets += 1
+            return await super().get(*args, **options)
+
+        async def set(self, *args, **options):
+            Counting.sets += 1
+            return await super().set(*args, **options)
+
+    x = xr.DataArray(np.arange(120.0).reshape(40, 3), dims=("a", "b"), name="x").where(lambda v: v % 7 > 0)
+    costs = []
+    for size in (4, 2):
+        Counting.gets = Counting.sets = 0
+        store = Counting()
+        daskml_core.write(x.chunk(a=size), store, encoding=encoding)
+        xr.testing.assert_equal(xr.open_zarr(store, consolidated=False).x.load(), x)
+        costs.append((Counting.gets, Counting.sets))
+    (few_gets, few_sets), (many_gets, many_sets) = costs
+    assert many_sets - few_sets == 2 * 10
+    # Marks that are read back in one go, and values that are compared above, are a chunk each.
+    assert many_gets - few_gets <= 2 * 10
+
+
+def test_times_and_text_are_written_as_the_template_says(tmp_path):
+    hours = np.datetime64("2001-03-01", "ns") + np.arange(12) * np.timedelta64(3, "h")
+    words = np.array(["sea", "ice", None, np.nan], dtype=object)[np.arange(12) % 4]
+    lazy = xr.Dataset({"when": ("a", hours), "what": ("a", words)}).chunk(a=4)
+    reads = []
+
+    def watched(block):
+        reads.append(len(block))
+        return block
+
+    lazy["what"] = lazy.what.copy(data=lazy.what.data.map_blocks(watched, dtype=object, meta=np.empty(0, dtype=object)))
+    daskml_core.write(lazy, tmp_path / "x", encoding={"when": {"units": "hours since 1900-01-01", "dtype": "i8"}})
+    assert reads == [4, 4, 4]  # not loaded whole to see what they are
+    again = xr.open_zarr(tmp_path / "x", consolidated=False)
+    np.testing.assert_array_equal(again.when, hours)
+    assert again.when.encoding["units"] == "hours since 1900-01-01"
+    assert again.what.values.tolist() == ["sea", "ice", "", ""] * 3
+    with pytest.raises(TypeError, match="no text cannot be written"):
+        daskml_core.write(lazy[["what"]].isnull().astype(object), tmp_path / "y")
+
+
 def test_a_finished_write_is_not_done_again_and_another_result_is_refused(tmp_path, prediction):
     store = str(tmp_path / "p.zarr")
     daskml_core.write(prediction, store)

@@ -8,6 +8,7 @@ from typing import Any
 
 from daskml_core.callback._base import Callback
 from daskml_core.engine.events import CheckpointWritten, Event, FitBegan
+from daskml_core.engine.segments import is_url
 
 
 class Checkpoint(Callback):
@@ -18,7 +19,7 @@ class Checkpoint(Callback):
 
     Parameters
     ----------
-    path : directory. It is removed when the fit is done.
+    path : directory or URL. What is kept there is removed when the fit is done.
 
     Attributes
     ----------
@@ -37,8 +38,8 @@ class Checkpoint(Callback):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         if not isinstance(path, str | os.PathLike):
-            raise TypeError(f"path must be that of a directory, got {path!r}.")
-        self.checkpoint = Path(path)
+            raise TypeError(f"path must be that of a directory, or a URL, got {path!r}.")
+        self.checkpoint = path if is_url(path) else Path(path)
         self.n_written = 0
 
     def setup(self, estimator: Any, context: Any) -> None:

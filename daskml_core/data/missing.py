@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -54,14 +55,19 @@ KEPT = (
 )
 
 
-def as_result(coord: Any) -> Any:
-    """A coordinate for a result: its encoding says what its values mean, not how its file had stored them.
+def meaning(encoding: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an encoding says what values mean, and not how a file stores them.
 
     Chunks and codecs of one format of zarr, or of netCDF, are refused by another.
     """
-    kept = {name: value for name, value in coord.encoding.items() if name in KEPT}
-    if np.dtype(kept.get("dtype", "f8")).kind not in "fiub":
+    kept = {name: value for name, value in encoding.items() if name in KEPT}
+    if "dtype" in kept and np.dtype(kept["dtype"]).kind not in "fiub":
         del kept["dtype"]
+    return kept
+
+
+def as_result(coord: Any) -> Any:
+    """A coordinate for a result, with the `meaning` of its encoding."""
     result = coord.drop_encoding()
-    result.encoding = kept
+    result.encoding = meaning(coord.encoding)
     return result

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from daskml_core.data.grid import sizes_of
+from daskml_core.data.missing import meaning
 from daskml_core.data.stores import Backend, Options, as_store, plainly
 from daskml_core.errors import UnfinishedStoreError
 from daskml_core.sweep import Array
@@ -61,7 +62,8 @@ def write(
 
     Notes
     -----
-    Memory: one block of the input and of the output for each thread; each is read once.
+    Memory: one block of the input and of the output for each thread; each is read once. Text is written as such, empty where
+    a sample lacks a value.
 
     Examples
     --------
@@ -75,6 +77,7 @@ def write(
     21.0
     """
     dataset = result.to_dataset(name=result.name or "result") if hasattr(result, "to_dataset") else result
+    dataset = _text_of_known_kind(dataset)
     lazy = {str(name): array for name, array in dataset.data_vars.items() if array.chunks is not None and array.ndim}
     if not lazy:
         raise ValueError("Nothing here is lazy: write it with xarray's own to_zarr.")
@@ -83,6 +86,25 @@ def write(
         if store.read_only:
             raise ValueError(f"{place} is opened to be read. Open it to be written, or pass its path or URL.")
         _write(dataset, lazy, store, place, region, encoding or {}, resume, overwrite)
+
+
+def _text(values: Array) -> Array:
+    """Text of NumPy's own kind; empty where there is none."""
+    missing = np.asarray([value is None or value != value for value in values.reshape(-1)], dtype=bool)
+    found = np.where(missing.reshape(values.shape), "", values)
+    if not all(isinstance(value, str) for value in found.reshape(-1)):
+        raise TypeError("Objects that are no text cannot be written. Convert them to numbers or text first.")
+    return np.asarray(found.astype("T"))
+
+
+def _text_of_known_kind(dataset: Any) -> Any:
+    """The Dataset with lazy objects as text: xarray's writer would load them whole, to see what they are."""
+    changed = {
+        name: array.copy(data=array.data.map_blocks(_text, dtype="T", meta=np.empty((0,) * array.ndim, dtype="T")))
+        for name, array in dataset.data_vars.items()
+        if array.chunks is not None and array.dtype.kind == "O"
+    }
+    return dataset.assign(changed) if changed else dataset
 
 
 def _write(
@@ -268,39 +290,63 @@ def _require_same_labels(dataset: Any, target: Any, dim: str, part: slice) -> No
     )
 
 
-def _write_block(
-    values: Array, store: Any, marks: str, name: str, dims: tuple[str, ...], start: tuple[int, ...], place: Any
-) -> None:
-    """Write one block where it lies, then mark it."""
+def _encoded(values: Array, name: str, dims: tuple[str, ...], encoding: Mapping[str, Any], zarr_format: Any) -> Array:
+    """Values as the store holds them: scaled, filled, counted in its units; xarray's own writer does it, in memory."""
     import xarray as xr
     import zarr
 
+    if values.dtype.kind == "T":
+        return values
+    plain = values.dtype.kind == "f" and np.dtype(encoding.get("dtype", values.dtype)) == values.dtype
+    fill = encoding.get("_FillValue", np.nan)
+    if plain and fill != fill and not set(encoding) - {"dtype", "_FillValue"}:
+        return values
+    held = zarr.storage.MemoryStore()
+    settings = {name: {**encoding, "chunks": values.shape, "compressors": None}}
+    xr.Dataset({name: (dims, values)}).to_zarr(held, encoding=settings, consolidated=False, zarr_format=zarr_format)
+    stored: Any = zarr.open_array(held, path=name, mode="r")
+    return np.asarray(stored[...])
+
+
+def _write_block(
+    values: Array, target: Any, marks: Any, encoding: Mapping[str, Any], dims: tuple[str, ...], start: Any, place: Any
+) -> None:
+    """Write one block where it lies, then mark it: two requests to a store, as the arrays come with their metadata."""
     values = np.asarray(values)
-    region = {dim: slice(lo, lo + n) for dim, lo, n in zip(dims, start, values.shape, strict=True)}
-    xr.Dataset({name: (dims, values)}).to_zarr(
-        store, region=region, mode="r+", write_empty_chunks=True, consolidated=False
-    )
-    zarr.open_array(store, path=f"{marks}/{name}", mode="r+")[place] = 1
+    name = target.name.rpartition("/")[2]
+    raw = _encoded(values, name, dims, encoding, target.metadata.zarr_format)
+    target[tuple(slice(lo, lo + n) for lo, n in zip(start, values.shape, strict=True))] = raw
+    # By slices: a number would have zarr read the chunk first.
+    marks[tuple(slice(i, i + 1) for i in place)] = 1
 
 
 def _write_blocks(lazy: Mapping[str, Any], store: Any, marks: str, region: Mapping[str, slice]) -> None:
     """Write the blocks that are not marked yet."""
     import dask
+    import xarray as xr
     import zarr
 
-    group = zarr.open_group(store, path=marks, mode=_reading(store), use_consolidated=False)
+    root = zarr.open_group(store, mode="r+", use_consolidated=False)
+    described = xr.open_zarr(store, consolidated=False, chunks=None)
     writes = []
     for name, array in lazy.items():
-        marked: Any = group[name]
+        # A chunk of zeros would be left out, and could not be told from one that was never written.
+        target, marked = (
+            root[path].with_config({"write_empty_chunks": True})  # type: ignore[union-attr]
+            for path in (name, f"{marks}/{name}")
+        )
         done = np.asarray(marked[...], dtype=bool)
         blocks = array.data.to_delayed()
         dims = tuple(str(dim) for dim in array.dims)
         starts = [np.cumsum([0, *sizes]) for sizes in array.data.chunks]
         offset = [region[dim].start if dim in region else 0 for dim in dims]
+        encoding = meaning(described[name].encoding)
+        for about_others in ("coordinates", "grid_mapping"):
+            encoding.pop(about_others, None)
         for place in map(tuple, np.argwhere(~done).tolist()):
             start = tuple(int(o + s[i]) for o, s, i in zip(offset, starts, place, strict=True))
             write_one = dask.delayed(_write_block, pure=False, name="write-block")
-            writes.append(write_one(blocks[place], store, marks, name, dims, start, place))
+            writes.append(write_one(blocks[place], target, marked, encoding, dims, start, place))
     # Changes to a session in another process would not be part of it.
     threads = type(store).__module__.split(".")[0] == "icechunk"
     dask.compute(*writes, **({"scheduler": "threads"} if threads else {}))

@@ -249,7 +249,7 @@ def _with_checkpoint(subject: Any, signature: inspect.Signature, kwargs: dict[st
     if path is None or kwargs.get("checkpoint") is not None:
         return kwargs
     if "checkpoint" not in signature.parameters:
-        raise TypeError(f"{type(subject).__name__} keeps no checkpoint: it needs one sweep. Take the callback away.")
+        raise TypeError(f"{type(subject).__name__} keeps no checkpoint: its fit reads no data. Take the callback away.")
     return {**kwargs, "checkpoint": path}
 
 
