@@ -36,6 +36,7 @@ PAGES = [
 RUN_BY = {
     "docs/guide/pictures.md": "tests/test_guide_pages.py",
     "docs/guide/take_away.md": "tests/test_guide_pages.py",
+    "docs/guide/watching.md": "tests/test_guide_pages.py",
     "docs/hpc.md": "tests/test_hpc_page.py",
 }
 EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
