@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from daskml_core.data import as_blocked, is_lazy, load, refuse_no_numbers
@@ -91,7 +92,7 @@ def sample_budget() -> int:
     return SAMPLE_BYTES if limit is None else min(SAMPLE_BYTES, limit // 16)
 
 
-class SweepEstimator(Portable, BaseEstimator):
+class SweepEstimator(Portable, CallbackSupportMixin, BaseEstimator):
     """Base of the estimators that are trained by sweeps."""
 
     n_features_in_: int
@@ -134,11 +135,16 @@ class SweepEstimator(Portable, BaseEstimator):
         row_map = RowMap(kernel, params, np.dtype(dtype), n_columns)
         return map_rows(X, row_map, feature_dim=self._feature_dim, columns=columns, name=name)
 
-    def _drive(self, solvers: Sequence[Any], blocks: RowBlocks, kernels: Any, on_state: Any = None) -> list[Outcome]:
-        """Drive solvers in lockstep over the data; sets ``n_sweeps_``."""
+    def _drive(
+        self, solvers: Sequence[Any], blocks: RowBlocks, kernels: Any, on_state: Any = None, fitted: Any = None
+    ) -> list[Outcome]:
+        """Drive solvers in lockstep over the data; sets ``n_sweeps_``.
+
+        ``fitted`` gives the attributes that the estimator would have if it stopped at a state.
+        """
         engine = Engine(blocks, kernels=kernels)
         try:
-            outcomes = drive(solvers, engine, on_state)
+            outcomes = drive(solvers, engine, on_state, fitted)
         finally:
             engine.close()
         self.n_sweeps_ = round(engine.n_sweeps + blocks.counted, 6)
@@ -161,7 +167,7 @@ class SweepEstimator(Portable, BaseEstimator):
             projected_peak_bytes=engine.projected_peak_bytes,
             memory_limit_bytes=engine.footprint.limit,
             processes=engine.executor.processes,
-            threads=engine.executor.n_threads,
+            threads=engine.n_threads,
             kernels=tuple(dict.fromkeys(kernel.task_name(params) for kernel, params in kernels)),
             sweeps=sweeps,
             notes=tuple(notes),

@@ -19,7 +19,7 @@ from sklearn.utils.validation import check_is_fitted
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.data.load import as_blocked
 from daskml_core.data.read import compute_dtype
-from daskml_core.engine import run_sweeps
+from daskml_core.engine import CheckpointPath, resumable, run_sweeps, watched
 from daskml_core.estimator import SweepEstimator, load_features, sample_budget
 from daskml_core.kernels.feature_maps import (
     COUNT_SKETCH,
@@ -182,7 +182,8 @@ class Nystroem(_FeatureMap):
         distinct = as_sampled(sample, cosine=False)
         return solve_sample(distinct, m, np.random.default_rng([seed, 0]), tol=1e-3, cosine=False)
 
-    def fit(self, X: Any, y: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(self, X: Any, y: Any = None, *, feature_dim: str | None = None, checkpoint: CheckpointPath = None) -> Self:
         """Find the landmarks, in one sweep; X (n_rows, n_features) in any container. Returns self."""
         m = _whole("n_components", self.n_components)
         if self.landmarks not in ("sample", "k-means"):
@@ -265,7 +266,8 @@ class RBFSampler(_FeatureMap):
         self.n_components = n_components
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(self, X: Any, y: Any = None, *, feature_dim: str | None = None, checkpoint: CheckpointPath = None) -> Self:
         """Draw the weights; only ``gamma="scale"`` reads X, in one sweep. Returns self."""
         m = _whole("n_components", self.n_components)
         if self.gamma != "scale":
@@ -341,6 +343,7 @@ class PolynomialCountSketch(_FeatureMap):
         self.n_components = n_components
         self.random_state = random_state
 
+    @watched
     def fit(self, X: Any, y: Any = None, *, feature_dim: str | None = None) -> Self:
         """Draw the hashes; X is not read. Returns self."""
         m = _whole("n_components", self.n_components)

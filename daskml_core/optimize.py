@@ -19,7 +19,7 @@ import numpy as np
 from scipy.optimize import OptimizeResult
 
 from daskml_core.data import load
-from daskml_core.engine import CheckpointPath, Engine, count_rows, drive, resumable
+from daskml_core.engine import CheckpointPath, Engine, count_rows, drive, resumable, stopped_early
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.kernels.user import (
     USER_LOSS,
@@ -113,8 +113,8 @@ class UserSGDState:
 def _mini_batches(step: UserStep, n_blocks: int, state: UserSGDState, *, tol: float, max_iter: int) -> Asks:
     """One epoch a sweep, until the mean training loss changes by less than ``tol``."""
     while True:
-        yield state
-        if state.converged or state.n_iter >= max_iter:
+        stop = yield state
+        if stop or state.converged or state.n_iter >= max_iter:
             return state
         order = block_order(n_blocks, np.random.default_rng([step.seed, state.n_iter]))
         carry = state.carry._replace(sum_loss=0.0, n_rows=0)
@@ -227,7 +227,9 @@ def minimize(
     message = "converged" if last.converged else f"max_iter={max_iter} was reached: raise it, or scale the data"
     if getattr(last, "stalled", False):
         message = "no step lowers the loss: check that the gradient is the loss's, or whether rounding limits it"
-    if not last.converged:
+    if outcome.stopped and not last.converged:
+        message = f"it was stopped early ({outcome.stopped})"
+    if not last.converged and not stopped_early():
         warnings.warn(f"minimize did not converge: {message}.", ConvergenceWarning, 3)
     return OptimizeResult(  # type: ignore[call-arg]
         x=layout.unpack(last.theta),

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from sklearn import pipeline as reference
 
-from daskml_core.engine import CheckpointPath, resumable
+from daskml_core.engine import CheckpointPath, begin_tasks, resumable
 from daskml_core.kernels.cells import Segments
 from daskml_core.model_file import Portable
 from daskml_core.model_selection._batch import NotBatchable
@@ -47,11 +47,13 @@ class Pipeline(Portable, reference.Pipeline):
     (True, array([2., 0., 0.]))
     """
 
+    _begins_tasks = True  # scikit-learn's own way of fitting has tasks of its own
+
     @resumable
     def fit(self, X: Any, y: Any = None, *, checkpoint: CheckpointPath = None, **params: Any) -> Self:
         """Fit the steps; X (n_rows, n_features) in any container. ``step__parameter`` goes to a step's fit.
 
-        ``checkpoint`` is a directory in which an interrupted fit is kept, so that the same fit goes on from there.
+        ``checkpoint`` is a directory or URL where an interrupted fit is kept, so that the same fit goes on from there.
         """
         n = n_rows_of(X)
         whole = Folds(n, Segments(np.array([n])), np.ones((1, 1), dtype=bool), np.zeros((1, 1), dtype=bool))
@@ -59,6 +61,7 @@ class Pipeline(Portable, reference.Pipeline):
             run = BatchRun(Request(self, [{}], X, y, params=params), [self], whole)
         except NotBatchable:
             return super().fit(X, y, **params)  # type: ignore[no-any-return]
+        begin_tasks(self)
         self.steps = run.fit_all().steps
         return self
 

@@ -6,12 +6,13 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
+from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from daskml_core.data import as_blocked, is_lazy, refuse_no_numbers
 from daskml_core.data.output import map_rows
 from daskml_core.data.read import compute_dtype
-from daskml_core.engine import run_sweeps
+from daskml_core.engine import CheckpointPath, resumable, run_sweeps
 from daskml_core.estimator import load_features, require_same_features
 from daskml_core.kernels.moments import AFFINE, FEATURE_MOMENTS, AffineParams, FeatureMoments, merge_moments
 from daskml_core.model_file import Portable
@@ -20,7 +21,7 @@ from daskml_core.sweep import Array, RowMap, Sweep
 __all__ = ["MinMaxScaler", "StandardScaler"]
 
 
-class _Scaler(Portable, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+class _Scaler(Portable, CallbackSupportMixin, OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     """Shared by the scalers: moments in one sweep, an affine map of the rows."""
 
     _feature_dim: str | None = None
@@ -81,7 +82,16 @@ class StandardScaler(_Scaler):
         self.with_mean = with_mean
         self.with_std = with_std
 
-    def fit(self, X: Any, y: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        feature_dim: str | None = None,
+        checkpoint: CheckpointPath = None,
+    ) -> Self:
         """Find means and variances; X (n_rows, n_features) in any container. Returns self."""
         return self._update(self._observe(X, sample_weight, feature_dim, reset=True))
 
@@ -150,7 +160,8 @@ class MinMaxScaler(_Scaler):
         self.feature_range = feature_range
         self.clip = clip
 
-    def fit(self, X: Any, y: Any = None, *, feature_dim: str | None = None) -> Self:
+    @resumable
+    def fit(self, X: Any, y: Any = None, *, feature_dim: str | None = None, checkpoint: CheckpointPath = None) -> Self:
         """Find minima and maxima; X (n_rows, n_features) in any container. Returns self."""
         return self._update(self._observe(X, None, feature_dim, reset=True))
 

@@ -112,12 +112,18 @@ class Fold:
 
     ``kernel.function`` takes ``(block, (params, carry))`` and returns the next carry. ``orders`` holds one sequence of
     block numbers a chain; chains run side by side, and the answer is the list of their last carries.
+
+    Where a carry has parts that do not know of each other (models that are trained on the same blocks), ``deal(carry, n)``
+    makes up to n carries of it, which go through the blocks side by side on as many threads, and ``gather`` one carry of
+    what they have become. How many there are is not seen in the answer.
     """
 
     kernel: Kernel
     params: Any
     carries: Sequence[Any]
     orders: Sequence[Sequence[int]]
+    deal: Callable[[Any, int], list[Any]] | None = None
+    gather: Callable[[Sequence[Any]], Any] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,3 +147,14 @@ class Work:
     name: str
     key: Any
     run: Callable[[], Any]
+
+
+class _Stop:
+    """The class of `STOP`."""
+
+    def __repr__(self) -> str:
+        return "STOP"
+
+
+STOP = _Stop()
+"""What a solver is answered at the head of its loop where it is to end as if its iterations were used up."""

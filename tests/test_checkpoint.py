@@ -1,6 +1,7 @@
 """Checkpoints: an interrupted fit goes on to the same bits, and a checkpoint of anything else is refused by name."""
 
 import errno
+import inspect
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import dask
 import dask.array as da
+import fsspec
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
@@ -20,10 +22,11 @@ from daskml_core.cluster import KMeans
 from daskml_core.engine import checkpoint as module
 from daskml_core.engine.portable import NotPortable, decode, digest, encode
 from daskml_core.engine.segments import Damaged, Journal
+from daskml_core.kernel_approximation import Nystroem, RBFSampler
 from daskml_core.linear_model import HuberRegressor, LinearRegression, LogisticRegression, SGDClassifier
 from daskml_core.model_selection import GridSearchCV, KFold, RandomizedSearchCV
 from daskml_core.pipeline import make_pipeline
-from daskml_core.preprocessing import StandardScaler
+from daskml_core.preprocessing import MinMaxScaler, StandardScaler
 from daskml_core.svm import SVC, LinearSVC
 from tests.fits import FITS, Interrupted, bits, data, stopped_after
 
@@ -93,6 +96,55 @@ def test_a_checkpoint_of_threads_is_resumed_on_workers_and_back(tmp_path, lbfgs)
     with stopped_after(None) as rest:
         assert bits(LBFGS(*data(), checkpoint=tmp_path / "c")) == expected
     assert len([kernel for kernel in rest if kernel != "checksum"]) == n - 6
+
+
+@pytest.mark.parametrize("name", ["HalvingGridSearchCV", "HyperbandSearchCV"])
+def test_a_race_interrupted_on_one_thread_goes_on_with_two_and_on_workers(name, tmp_path):
+    fit = FITS[name]
+
+    def found(search):
+        keep = ("params", "test_score", "partial_fit_calls", "rank_test_score")
+        best = search.best_estimator_
+        return digest(({k: search.cv_results_[k] for k in keep}, search.best_params_, best.coef_, best.intercept_))
+
+    n, _ = length(fit)
+    with dask.config.set({"num_workers": 1, "scheduler": "threads"}):
+        expected = found(fit(*data()))
+        interrupt(fit, *data(), tmp_path / "c", n // 3)
+    with dask.config.set({"num_workers": 2, "scheduler": "threads"}):
+        interrupt(fit, *data(), tmp_path / "c", n // 3)
+    with (
+        LocalCluster(n_workers=3, threads_per_worker=1, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster),
+        stopped_after(None) as rest,
+    ):
+        assert found(fit(*data(), checkpoint=tmp_path / "c")) == expected
+    assert len([kernel for kernel in rest if kernel != "checksum"]) == n - 2 * (n // 3)
+
+
+OF_ONE_SWEEP = {
+    "StandardScaler": StandardScaler,
+    "MinMaxScaler": MinMaxScaler,
+    "Nystroem": lambda: Nystroem(n_components=7, landmarks="k-means"),
+    "RBFSampler": lambda: RBFSampler(gamma="scale", n_components=7),
+}
+
+
+@pytest.mark.parametrize("name", OF_ONE_SWEEP)
+def test_what_takes_one_sweep_does_not_take_it_again(name, tmp_path):
+    X, _ = data()
+    make, place = OF_ONE_SWEEP[name], tmp_path / "c"
+    with stopped_after(None) as happened:
+        expected = bits(make().fit(X))
+    assert len(happened) == 1
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.Checkpoint, "verify", lambda self: (_ for _ in ()).throw(Interrupted))
+        with pytest.raises(Interrupted):
+            make().fit(X, checkpoint=place)
+    with stopped_after(None) as rest:
+        assert bits(make().fit(X, checkpoint=place)) == expected
+    assert rest == ["checksum"]
+    assert not place.exists()
 
 
 def test_a_resumed_model_tells_the_sweeps_of_the_whole_fit(tmp_path):
@@ -296,7 +348,7 @@ def test_a_checkpoint_that_is_no_directory_is_refused(tmp_path):
     (tmp_path / "file").write_text("mine")
     with pytest.raises(errors.CheckpointError, match="cannot be opened"):
         LBFGS(*data(), checkpoint=tmp_path / "file")
-    with pytest.raises(TypeError, match="must be the path of a directory"):
+    with pytest.raises(TypeError, match="must be the path of a directory or a URL"):
         LBFGS(*data(), checkpoint=3)
     assert (tmp_path / "file").read_text() == "mine"
 
@@ -305,6 +357,91 @@ def test_a_finished_fit_leaves_what_others_keep_in_the_directory(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     LBFGS(*data(), checkpoint=tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+# -- URLs ------------------------------------------------------------------------------------------------------------
+
+
+def kept(url):
+    """Names and contents of what lies behind a URL."""
+    fs, root = fsspec.url_to_fs(url)
+    fs.invalidate_cache()
+    return {key.rpartition("/")[2]: fs.cat_file(key) for key in (fs.find(root) if fs.exists(root) else [])}
+
+
+@pytest.fixture(scope="module")
+def bucket():
+    """A bucket of a server of the S3 protocol on loopback."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    options = {"key": "testing", "secret": "testing", "endpoint_url": f"http://{host}:{port}"}
+    before = dict(fsspec.config.conf)
+    fsspec.config.conf["s3"] = options
+    fsspec.filesystem("s3").mkdir("bucket")
+    yield "s3://bucket/run"
+    fsspec.config.conf.clear()
+    fsspec.config.conf.update(before)
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "s3"])
+def url(request):
+    return "memory://run/c" if request.param == "memory" else request.getfixturevalue("bucket")
+
+
+@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow:DeprecationWarning")
+def test_a_checkpoint_may_lie_behind_a_url(url, lbfgs):
+    n, expected = lbfgs
+    interrupt(LBFGS, *data(), url, 3)
+    assert sorted(kept(url)) == ["000001.sweeps", "000002.sweeps", "000003.sweeps", "lock"]
+    interrupt(LBFGS, *data(), url, 2)
+    with pytest.raises(errors.CheckpointMismatchError, match=rf"The checkpoint {url} is of another fit \(C: "):
+        LogisticRegression(solver="lbfgs", tol=1e-3, C=2.0).fit(*data(), checkpoint=url)
+    fs, root = fsspec.url_to_fs(url)
+    raw = kept(url)["000004.sweeps"]
+    fs.pipe_file(f"{root}/000004.sweeps", raw[: len(raw) // 2])
+    with pytest.warns(errors.CheckpointWarning, match="Segment 4 .* is damaged"), stopped_after(None) as rest:
+        assert bits(LBFGS(*data(), checkpoint=url)) == expected
+    assert len([kernel for kernel in rest if kernel != "checksum"]) == n - 3
+    assert kept(url) == {}
+
+
+def test_the_setting_may_be_a_url_and_a_file_url_is_a_path(tmp_path):
+    with dask.config.set({"daskml-core.checkpoint": "memory://all"}):
+        interrupt(LBFGS, *data(), None, 2)
+        (place,) = fsspec.filesystem("memory").ls("/all", detail=False)
+        assert place.startswith("/all/LogisticRegression-")
+        LBFGS(*data())
+    assert kept("memory://all") == {}
+    interrupt(LBFGS, *data(), f"file://{tmp_path}/c", 2)
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["000001.sweeps", "000002.sweeps", "lock"]
+    LBFGS(*data(), checkpoint=tmp_path / "c")
+
+
+def test_a_url_that_leads_nowhere_is_refused_before_the_fit(bucket):
+    for url in ("nothing://here", "s3://there-is-no-such-bucket/c"):
+        with stopped_after(None) as happened, pytest.raises(errors.CheckpointError, match="cannot be opened"):
+            LBFGS(*data(), checkpoint=url)
+        assert happened == []
+
+
+def test_a_store_that_goes_away_stops_no_fit(lbfgs, monkeypatch):
+    from fsspec.implementations.memory import MemoryFileSystem
+
+    def away(self, *args, **kwargs):
+        raise RuntimeError("the store has gone")
+
+    write = MemoryFileSystem.pipe_file
+    monkeypatch.setattr(
+        MemoryFileSystem,
+        "pipe_file",
+        lambda self, path, raw: (write if path.endswith("lock") else away)(self, path, raw),
+    )
+    with pytest.warns(errors.CheckpointWarning, match="could not be written .*the store has gone.*tried again"):
+        assert bits(LBFGS(*data(), checkpoint="memory://away")) == lbfgs[1]
 
 
 # -- damage ----------------------------------------------------------------------------------------------------------
@@ -564,6 +701,18 @@ def test_a_warning_points_at_the_line_that_fits(name):
     with pytest.warns(errors.ConvergenceWarning) as told:
         LATE[name]().fit(X, y)
     assert {Path(w.filename).name for w in told} == {Path(__file__).name}
+
+
+READS_NOTHING = {"PolynomialCountSketch"}
+
+
+def test_every_estimator_that_reads_data_takes_a_checkpoint():
+    from tests.test_sklearn_contract import ESTIMATORS
+
+    classes = {type(estimator) for estimator in ESTIMATORS}
+    assert len(classes) >= 30
+    without = {cls.__name__ for cls in classes if "checkpoint" not in inspect.signature(cls.fit).parameters}
+    assert without <= READS_NOTHING
 
 
 def test_the_signature_of_fit_is_the_one_that_is_written():

@@ -11,7 +11,7 @@ GUIDE = Path(__file__).parents[1] / "docs" / "guide"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("page", ["pictures.md", "take_away.md"])
+@pytest.mark.parametrize("page", ["pictures.md", "take_away.md", "watching.md"])
 def test_every_block_of_a_page_runs(page, tmp_path, monkeypatch):
     import matplotlib.pyplot as plt
 

@@ -2,16 +2,21 @@
 
 import subprocess
 import sys
+import time
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from distributed import Client, LocalCluster
 
 from daskml_core.data import load
 from daskml_core.engine import Engine, count_rows
 from daskml_core.engine.memory import format_bytes
 from daskml_core.kernels.gram import GRAM
+from daskml_core.sweep import Kernel, Sweep
+from tests.fits import FITS, data
 
 MiB = 1 << 20
 
@@ -81,3 +86,93 @@ def test_less_is_read_ahead_and_fewer_threads_run_before_a_fit_is_refused(store)
 
 def test_bytes_for_people():
     assert [format_bytes(n) for n in (5, 2048, 3 * MiB, 5 << 30)] == ["5 B", "2.0 KiB", "3.0 MiB", "5.00 GiB"]
+
+
+OF_EVERY_FAMILY = (
+    "auto", "newton", "proximal", "SGDClassifier", "least squares", "Huber", "RidgeCV", "LassoCV", "k-means", "k-means||",
+    "mini-batch k-means", "bisecting k-means", "LinearSVC hinge", "SVC cascade", "GridSearchCV", "HalvingGridSearchCV",
+    "minimize", "minimize by sgd",
+)  # fmt: skip
+
+HANDED_ON = ("partial-fit", "score-held-out", "held-out-decisions")
+"""Kernels that hand rows of a block on: to anybody's ``partial_fit`` and ``predict``, or to the calibration of a machine."""
+
+
+@pytest.fixture(scope="module")
+def planned():
+    """Every kernel that any way to fit plans for, with its parameters."""
+    found = {}
+    original = Engine.__init__
+
+    def init(self, blocks, executor=None, kernels=(), held_bytes=0):
+        for kernel, params in kernels:
+            found.setdefault(kernel.task_name(params), (kernel, params))
+        original(self, blocks, executor, kernels, held_bytes)
+
+    Engine.__init__ = init
+    try:
+        for name in OF_EVERY_FAMILY:
+            FITS[name](*data())
+    finally:
+        Engine.__init__ = original
+    return found
+
+
+def test_kernels_work_on_tiles_what_they_need_does_not_grow_with_a_block(planned):
+    """However wide rows are, a kernel takes a few numbers for each beside the block, never a copy of them."""
+    n, d = 1 << 20, 5000
+    grows = {}
+    for name, (kernel, params) in planned.items():
+        if params is not None and name not in HANDED_ON:
+            grows[name] = (kernel.workspace(2 * n, d, params) - kernel.workspace(n, d, params)) / n
+    assert len(grows) >= 15
+    assert {name: growth for name, growth in grows.items() if growth > 4 * d / 20} == {}, grows
+
+
+busy, most = [], []
+
+
+def slowly(block, params):
+    """Sums of a block, and how many threads were at it."""
+    busy.append(1)
+    most.append(len(busy))
+    time.sleep(0.01)
+    busy.pop()
+    return block.X.sum(axis=0)
+
+
+def test_at_most_as_many_threads_of_a_worker_as_fit_work_at_a_time():
+    """Workers have the threads that they have: where fewer fit they take turns."""
+    X = da.random.default_rng(0).normal(size=(8000, 50), chunks=(250, 50))
+    kernel = Kernel(slowly, "slow", lambda n, d, p: 64 * MiB)
+    sums, seen = [], []
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=4, processes=False, dashboard_address=":0") as cluster,
+        Client(cluster),
+    ):
+        for extra in (None, 2 * 64 * MiB + 40 * MiB):
+            blocks = load(X, None, None, count_rows=count_rows)
+            base = Engine(blocks).base_bytes
+            with dask.config.set({"daskml-core.memory-limit": None if extra is None else base + extra}):
+                engine = Engine(blocks, kernels=[(kernel, None)])
+                most.clear()
+                sums.append(engine.sweep(Sweep(kernel))[0].tobytes())
+                seen.append((engine.n_threads, max(most)))
+    assert seen == [(4, 4), (2, 2)]
+    assert sums[0] == sums[1]
+    assert engine.projected_peak_bytes <= base + extra
+
+
+def test_what_compresses_well_is_planned_with_its_compressed_bytes(tmp_path):
+    X = np.zeros((200_000, 40), dtype="f4")
+    X[:, 0] = np.arange(200_000)
+    options = {"chunks": (50_000, 20), "config": {"write_empty_chunks": True}}
+    packed = zarr.create_array(tmp_path / "packed", data=X, **options)
+    plain = zarr.create_array(tmp_path / "plain", data=X, compressors=None, **options)
+    needs = []
+    for array in (packed, plain):
+        blocks = load(array, None, count_rows=count_rows)
+        needs.append(Engine(blocks, kernels=[(GRAM, None)]).footprint.per_thread)
+        largest = max(path.stat().st_size for path in (tmp_path / array.store.root.name).rglob("c/*/*"))
+        assert blocks.X.encoded_bytes == (2 * largest,)
+    assert needs[0] < 0.8 * needs[1]

@@ -29,13 +29,14 @@ def test_the_conda_environment_holds_what_tests_and_examples_need():
 
 
 def test_every_import_of_the_package_is_a_declared_dependency():
-    names = {"yaml": "pyyaml", "sklearn": "scikit-learn"}
+    names = {"yaml": "pyyaml", "sklearn": "scikit-learn", "IPython": "ipykernel"}
+    names |= {"jinja2": "bokeh", "tornado": "bokeh"}  # parts of its interface
     code = "\n".join(path.read_text() for path in (ROOT / "daskml_core").rglob("*.py"))
     required = set(bounds(PROJECT["dependencies"]))
     # What only a function imports may come with an extra.
     extras = {
         n
-        for extra in ("dashboard", "examples", "export", "remote")
+        for extra in ("dashboard", "examples", "export", "notebook", "remote")
         for n in bounds(PROJECT["optional-dependencies"][extra])
     }
     for indent, allowed in (("", required), (" +", required | extras)):

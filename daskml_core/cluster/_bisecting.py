@@ -220,7 +220,7 @@ class BisectingKMeans(CentroidModel):
         y : ignored, as in scikit-learn.
         sample_weight : array-like (n_rows,), optional.
         feature_dim : name of the feature dimension of a DataArray, where it cannot be told.
-        checkpoint : directory in which an interrupted fit is kept, so that the same fit goes on from there (user guide).
+        checkpoint : directory or URL where an interrupted fit is kept, so that the same fit goes on from there (user guide).
 
         Raises
         ------

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights
 from daskml_core.cluster._init import INITS, explicit_centers, first_centers
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.engine import CheckpointPath, Plan, resumable
+from daskml_core.engine import CheckpointPath, Plan, resumable, stopped_early
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import load_features, sample_budget
 from daskml_core.kernels.kmeans import LLOYD, LloydParams, far_rows, lloyd_sweep
@@ -216,7 +216,7 @@ class KMeans(CentroidModel):
         y : ignored, as in scikit-learn.
         sample_weight : array-like (n_rows,), optional.
         feature_dim : name of the feature dimension of a DataArray, where it cannot be told.
-        checkpoint : directory in which an interrupted fit is kept, so that the same fit goes on from there (user guide).
+        checkpoint : directory or URL where an interrupted fit is kept, so that the same fit goes on from there (user guide).
 
         Raises
         ------
@@ -237,7 +237,7 @@ class KMeans(CentroidModel):
         if rows == blocks.n_rows:
             samples = samples[:1] * runs
         solvers = [self._solver(blocks, run, seed, sample) for run, sample in enumerate(samples)]
-        outcomes = self._drive(solvers, blocks, self._kernels(blocks, runs))
+        outcomes = self._drive(solvers, blocks, self._kernels(blocks, runs), fitted=_fitted_at)
         best = min(outcomes, key=lambda outcome: outcome.state.inertia)
         state = best.state
         self.cluster_centers_ = state.centers
@@ -248,7 +248,7 @@ class KMeans(CentroidModel):
         self.init_size_ = rows if sampled and rows < blocks.n_rows else 0
         self.history_ = best.history
         self._set_rows(X, state.rows)
-        if not self.converged_:
+        if not self.converged_ and not stopped_early():
             warnings.warn(
                 f"{type(self).__name__} did not converge: max_iter={self.max_iter} was reached while the centres still "
                 f"moved by {state.moved:.3g} (squared, summed; {state.threshold:.3g} was asked for). Raise max_iter or tol.",
@@ -265,3 +265,8 @@ class KMeans(CentroidModel):
         before = f"{ROUNDS + 1}" if isinstance(model.init, str) and model.init == "k-means||" else "1"
         sweeps = f"{before} for the first centres, one an iteration (at most {model.max_iter}), 1 for the inertia"
         return model._plan(blocks, model._kernels(blocks, runs), sweeps)
+
+
+def _fitted_at(state: Any) -> dict[str, Any]:
+    """The model of a run that stopped at a state."""
+    return {"cluster_centers_": state.centers, "inertia_": float(state.inertia), "n_iter_": int(state.n_iter)}

@@ -183,7 +183,12 @@ class MiniBatchKMeans(CentroidModel):
         blocks = load_features(self, X, sample_weight, feature_dim)
         self._check_params(blocks)
         check_weights(blocks)
-        (outcome,) = self._drive([self._solver(blocks, random_seed(self.random_state))], blocks, self._kernels(blocks))
+
+        def fitted(state: MiniBatchState) -> dict[str, Any]:
+            return {"cluster_centers_": state.carry.centers.astype(blocks.dtype)}
+
+        solver = self._solver(blocks, random_seed(self.random_state))
+        (outcome,) = self._drive([solver], blocks, self._kernels(blocks), fitted=fitted)
         state: MiniBatchState = outcome.state
         self._set(state.carry, blocks)
         self.history_ = outcome.history

@@ -14,7 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from daskml_core.cluster._base import CentroidModel, check_clusters, check_weights
 from daskml_core.cluster._kmeans import IN_PROCESS_WORK, KMeans
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.engine import CheckpointPath, Engine, Plan, drive, resumable
+from daskml_core.engine import CheckpointPath, Engine, Plan, drive, resumable, stopped_early
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import load_features
 from daskml_core.html import records_table
@@ -255,7 +255,7 @@ class KMeansSearch(ShownSearch, CentroidModel):
             setattr(self, attribute, getattr(model, attribute))
         self._set_rows(X, model.cluster_sizes_)
         late = [model.n_clusters for model in self.models_ if not model.converged_]
-        if late:
+        if late and not stopped_early():
             warnings.warn(
                 f"KMeansSearch did not converge for n_clusters={late}: max_iter={self.max_iter} was reached. Raise max_iter "
                 "or tol.",

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from daskml_core.data.listing import Listed, remote_listing
 from daskml_core.errors import UntrustedStoreError
 from daskml_core.sweep import Array
 
@@ -140,7 +141,8 @@ class Present:
     ----------
     sizes : bytes by key, metadata included; -1 where the store does not tell without a request each.
     missing : number of stored objects that are not there, where only that is known.
-    stamps : a number of its size and time for each file that may be a chunk; local stores only.
+    stamps : a number of its size and time (of its size and entity tag, for a remote store) for each object that may be a
+        chunk; ``None`` where the store does not tell.
     metadata_stamp : the same of the metadata files together.
     """
 
@@ -150,11 +152,12 @@ class Present:
     metadata_stamp: int = 0
 
 
-def present(array: Any, *, follow_links: bool = False) -> Present | None:
+def present(array: Any, *, follow_links: bool = False, count: bool = True) -> Present | None:
     """What is stored of an array; ``None`` where that cannot be known at a fair price.
 
-    A local directory is listed, with sizes and times (20,000 chunks in 0.1-0.4 s); memory and zip stores are listed; other
-    stores are counted by zarr, up to a million chunks, if they can be listed.
+    A local directory is listed, with sizes and times (20,000 chunks in 0.1-0.4 s), and stores behind fsspec and obstore with
+    sizes and entity tags; memory and zip stores are listed; other stores are counted by zarr, if ``count``. All up to a
+    million chunks, and if they can be listed.
 
     Raises
     ------
@@ -170,8 +173,22 @@ def present(array: Any, *, follow_links: bool = False) -> Present | None:
     grid = grid_of(array)
     if grid.n > COUNTABLE or not lists(array.store):
         return None
+    listed = remote_listing(array)
+    if listed is not None:
+        return _as_present(listed)
+    if not count:
+        return None
     per_object = math.prod(-(-s // max(1, c)) for s, c in zip(grid.stored, array.chunks, strict=True))
     return Present({}, missing=grid.n - int(array.nchunks_initialized) // max(1, per_object))
+
+
+def _as_present(listed: Sequence[Listed]) -> Present:
+    """What a remote listing tells."""
+    sizes = {entry.key: entry.size for entry in listed}
+    described = tuple((e.key, e.size, e.version) for e in sorted(listed) if e.key in METADATA)
+    stamps = {e.key: hash((e.size, e.version)) for e in listed if e.key[-1:].isdigit()}
+    told = all(entry.version for entry in listed)
+    return Present(sizes, stamps=stamps if told else None, metadata_stamp=hash(described))
 
 
 def _listed(array: Any) -> list[str]:

@@ -69,11 +69,18 @@ def from_zarr(array: Any, *, transposed: bool = False) -> BlockedArray:
     width = math.prod(
         -(-n // c) * c for axis, (n, c) in enumerate(zip(array.shape, array.chunks, strict=True)) if axis != rows_axis
     )
+    # The encoded chunks of a block are in memory together while they are decoded. Of shards only parts are read.
+    across = math.prod(
+        -(-n // c) for axis, (n, c) in enumerate(zip(array.shape, array.chunks, strict=True)) if axis != rows_axis
+    )
+    whole = source.largest_bytes is not None and not getattr(array, "shards", None)
+    encoded = source.largest_bytes * across * min(merged, -(-n_rows // chunk_rows)) if whole else None
     return BlockedArray(
         recipes=recipes,
         lengths=lengths,
         trailing=trailing,
         dtype=dtype,
+        encoded_bytes=None if encoded is None else (encoded,),
         source_bytes=min(rows, -(-n_rows // chunk_rows) * chunk_rows) * max(1, width) * dtype.itemsize,
         sources=(source,),
     )

@@ -79,7 +79,7 @@ class GuardedArray:
         for attempt in range(self.policy.retries + 1):
             try:
                 self._require_files(index)
-                return self.array[index]  # type: ignore[no-any-return]
+                return self._values(index)
             except (StoreError, MemoryError):
                 raise
             except gzip.BadGzipFile as error:  # an OSError, but of the decoder
@@ -95,6 +95,9 @@ class GuardedArray:
                     raise self._failed(index, error, attempt) from error
                 self._wait(index, error, attempt)
         raise AssertionError("the last attempt raises or returns")
+
+    def _values(self, index: Any) -> Array:
+        return self.array[index]  # type: ignore[no-any-return]
 
     def _wait(self, index: Any, error: Exception, attempt: int) -> None:
         """A line in the log, and a pause."""
@@ -181,3 +184,14 @@ class GuardedArray:
             None,
             rows,
         )
+
+
+class GuardedView(GuardedArray):
+    """xarray's view of a whole zarr array, under guard: its decoded values are read, its chunks are looked for."""
+
+    def __init__(self, view: Any, array: Any, policy: ReadPolicy) -> None:
+        super().__init__(array, policy)
+        self.view, self.dtype = view, view.dtype
+
+    def _values(self, index: Any) -> Array:
+        return np.asarray(self.view[index])

@@ -16,7 +16,6 @@ from daskml_core.data.chunks import (
     Present,
     Selection,
     StoredGrid,
-    directory,
     grid_of,
     key_of,
     label,
@@ -24,6 +23,7 @@ from daskml_core.data.chunks import (
     missing_objects,
     present,
 )
+from daskml_core.data.stores import is_transport
 from daskml_core.data.trust import refuse_untrusted
 from daskml_core.errors import DamagedChunkError, MissingChunksError, StoreChangedError
 from daskml_core.sweep import Array
@@ -33,7 +33,7 @@ log = logging.getLogger("daskml_core")
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """An array with what it looked like when it was checked: its metadata, and a fingerprint of the files of a local store.
+    """An array with what it looked like when it was checked: its metadata, and a fingerprint of its objects.
 
     ``keys`` and ``stamps`` are those of files that may be chunks, in the order of their listing; 16 bytes a file, as a
     store may have millions.
@@ -44,25 +44,32 @@ class Source:
     stamps: Array | None = None
     keys: Array | None = None
     metadata_stamp: int = 0
+    largest_bytes: int | None = None
+    """Of a stored object, encoded; ``None`` where the store does not tell."""
 
     @classmethod
     def of(cls, array: Any, there: Present | None) -> Source:
         """The array as it is now."""
-        if there is None or there.stamps is None:
+        if there is None:
             return cls(array, _layout(array))
-        return cls(array, _layout(array), *_fingerprint(there.stamps), there.metadata_stamp)
+        sizes = [size for key, size in there.sizes.items() if key[-1:].isdigit()]
+        largest = max(sizes) if sizes and min(sizes) >= 0 else None
+        if there.stamps is None:
+            return cls(array, _layout(array), largest_bytes=largest)
+        return cls(array, _layout(array), *_fingerprint(there.stamps), there.metadata_stamp, largest)
 
     def refuse_changed(self) -> None:
         """Refuse a store that is not what it was when it was checked; attributes may change.
 
-        Local stores: metadata, and size and time of every chunk. Others: metadata.
+        Local stores: metadata, and size and time of every chunk. Remote ones that can be listed: metadata, and size and
+        entity tag of every chunk. Others: metadata.
 
         Raises
         ------
         StoreChangedError : naming the first chunk that differs.
         """
         name = label(self.array)
-        there = None if self.stamps is None else present(self.array, follow_links=True)
+        there = None if self.stamps is None else present(self.array, follow_links=True, count=False)
         if there is None or there.metadata_stamp != self.metadata_stamp:
             self._refuse_other_layout(name)
         if there is None or there.stamps is None or self.stamps is None or self.keys is None:
@@ -92,7 +99,7 @@ class Source:
         try:
             now = _layout(zarr.open_array(store, path=self.array.path, mode=mode))
         except Exception as error:
-            if isinstance(error, OSError) and not isinstance(error, FileNotFoundError):
+            if is_transport(error) and not isinstance(error, FileNotFoundError):
                 # The network's moment of weakness: no reason to throw a fit away.
                 log.warning("The metadata of array %s could not be compared with what it was: %s.", name, error)
                 return
@@ -217,11 +224,9 @@ def exact_bytes(array: Any) -> int | None:
 
 
 def _refuse_sizes(array: Any, there: Present, selections: Sequence[Selection | None]) -> None:
-    if directory(array) is None:
-        return
     grid, exact = grid_of(array), exact_bytes(array)
     for key, size in there.sizes.items():
-        if size and (exact is None or size == exact):
+        if size < 0 or (size and (exact is None or size == exact)):
             continue
         rows = _rows_of_key(array, key)
         if rows is None:  # no chunk: metadata, or somebody's note

@@ -1,8 +1,8 @@
 """zarr arrays inside of Dask graphs: found, checked where their parts can be told, and read under guard.
 
 `da.from_zarr` and `da.from_array(zarr_array)` put the array into the graph, or into its tasks; there it is replaced by a
-`GuardedArray`. `daskml_core.open` puts guarded arrays there itself. What cannot be seen is an array inside of another
-object: `xarray.open_zarr` wraps its own.
+`GuardedArray`. `daskml_core.open` puts guarded arrays there itself; `xarray.open_zarr` puts views of its arrays there, one
+in another, which are taken off to find them.
 """
 
 from __future__ import annotations
@@ -12,14 +12,38 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from daskml_core.data.chunks import Selection, hull
-from daskml_core.data.guard import GuardedArray, ReadPolicy
+from daskml_core.data.guard import GuardedArray, GuardedView, ReadPolicy
 from daskml_core.data.source import Source, inspect
+
+DEEPEST = 12
+"""Views within views of xarray that are looked through."""
 
 
 def _is_zarr(value: Any) -> bool:
-    if isinstance(value, GuardedArray):
-        return True
     return type(value).__module__.split(".")[0] == "zarr" and hasattr(value, "metadata") and hasattr(value, "chunks")
+
+
+def _zarr_of(value: Any) -> Any:
+    """The zarr array that a value is, or that it is xarray's view of; ``None`` where it is neither."""
+    if isinstance(value, GuardedArray):
+        return value.array
+    if _is_zarr(value):
+        return value
+    # Views hold what they are of as ``array``; at the bottom lies the wrapper of xarray's backend for zarr.
+    for _ in range(DEEPEST):
+        module = type(value).__module__
+        if not module.startswith("xarray."):
+            return None
+        if module.endswith(".zarr") and hasattr(value, "get_array"):
+            found = value.get_array()
+            return found if _is_zarr(found) else None
+        value = getattr(value, "array", None)
+    return None
+
+
+def _is_whole(value: Any, array: Any) -> bool:
+    """Whether indices of a view are those of the array: it has been cut nowhere."""
+    return value is array or tuple(value.shape) == tuple(array.shape)
 
 
 def guard_zarr(graph: Mapping[Any, Any]) -> tuple[dict[Any, Any], tuple[Source, ...]]:
@@ -36,20 +60,26 @@ def guard_zarr(graph: Mapping[Any, Any]) -> tuple[dict[Any, Any], tuple[Source, 
         return dict(graph), ()
     parts: dict[int, tuple[Any, list[Selection | None]]] = {}
     found = _held(graph)
-    for array in found.values():
-        parts.setdefault(id(array), (array, []))
+    for value in found.values():
+        parts.setdefault(id(value), (value, []))
     for node in graph.values():
-        for array, selection in _uses(node, found):
-            parts.setdefault(id(array), (array, []))[1].append(selection)
+        for value, selection in _uses(node, found):
+            parts.setdefault(id(value), (value, []))[1].append(selection)
     if not parts:
         return dict(graph), ()
     policy = ReadPolicy.from_settings()
-    sources, guards = [], {}
-    for held, selections in parts.values():
-        array = held.array if isinstance(held, GuardedArray) else held
-        told = [selection for selection in selections if selection is not None]
+    sources: list[Source] = []
+    guards: dict[int, GuardedArray] = {}
+    for value, selections in parts.values():
+        array = _zarr_of(value)
+        told: list[Selection | None] = [selection for selection in selections if selection is not None]
+        if not _is_whole(value, array):
+            told = [None]  # which part of it was cut out is xarray's secret: all of it must be there
+        elif value is array or isinstance(value, GuardedArray):
+            guards[id(value)] = GuardedArray(array, policy)
+        else:
+            guards[id(value)] = GuardedView(value, array, policy)
         sources.append(inspect(array, fill=policy.fill, follow_links=policy.follow_links, selections=told))
-        guards[id(held)] = GuardedArray(array, policy)
     return {key: _guarded(node, guards) for key, node in graph.items()}, tuple(sources)
 
 
@@ -65,18 +95,19 @@ def refuse_incomplete(array: Any) -> None:
 
 
 def _held(graph: Mapping[Any, Any]) -> dict[Any, Any]:
-    """zarr arrays that are nodes of a graph, by key."""
+    """zarr arrays, and views of them, that are nodes of a graph, by key."""
     from dask.task_spec import DataNode
 
-    return {key: node.value for key, node in graph.items() if isinstance(node, DataNode) and _is_zarr(node.value)}
+    values = {key: node.value for key, node in graph.items() if isinstance(node, DataNode)}
+    return {key: value for key, value in values.items() if _zarr_of(value) is not None}
 
 
 def _guarded(node: Any, guards: Mapping[int, GuardedArray]) -> Any:
     """A node with the zarr arrays in it under guard; the node itself where it has none."""
     from dask.task_spec import DataNode, Task
 
-    if _is_zarr(node):
-        return guards.get(id(node), node)
+    if id(node) in guards:
+        return guards[id(node)]
     if type(node) is DataNode:
         value = _guarded(node.value, guards)
         return node if value is node.value else DataNode(node.key, value)
@@ -134,7 +165,7 @@ def _value(part: Any, found: Mapping[Any, Any]) -> Any:
 
 def _array(part: Any, found: Mapping[Any, Any]) -> Any:
     value = _value(part, found)
-    return value if _is_zarr(value) else None
+    return None if _zarr_of(value) is None else value
 
 
 def _slices(part: Any, found: Mapping[Any, Any]) -> Selection | None:

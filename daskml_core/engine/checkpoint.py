@@ -25,16 +25,17 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 import numpy as np
 
 from daskml_core import __version__
 from daskml_core.engine.checksum import CHECKSUM_SWEEP
+from daskml_core.engine.events import CheckpointWritten, tell
 from daskml_core.engine.portable import NotPortable, classes_of, decode, digest, encode
-from daskml_core.engine.segments import Damaged, Journal
+from daskml_core.engine.segments import Damaged, Journal, is_url, local_path
 from daskml_core.engine.settings import setting
+from daskml_core.engine.watching import watching
 from daskml_core.errors import CheckpointError, CheckpointMismatchError, CheckpointWarning
 from daskml_core.sweep import Array, Block, Fold, Kernel, Sweep, Work
 
@@ -46,7 +47,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 CheckpointPath = str | os.PathLike[str] | None
-"""A directory for the checkpoint of a fit, or none."""
+"""A directory or URL for the checkpoint of a fit, or none."""
 
 MOST_PENDING_BYTES = 256 << 20
 """Answers that wait in memory to be written: beyond this they are written at once, or, on a full disk, given up."""
@@ -68,7 +69,7 @@ class Checkpoint:
 
     Parameters
     ----------
-    path : directory.
+    path : directory or URL.
     identity : what makes it this fit: names and descriptions, compared one by one.
     """
 
@@ -168,6 +169,7 @@ class Checkpoint:
             return
         self._next_segment += 1
         self._pending, self._pending_bytes = [], 0
+        tell(CheckpointWritten(str(self.journal.path), self._next_segment - 1))
 
     def _give_up(self, why: str, *, forever: bool) -> None:
         self._stopped = forever
@@ -291,7 +293,7 @@ class Checkpoint:
         if not parts:
             parts = [
                 f"{now['kernels']} was asked for with other parameters: the start of the fit, a random state that is not "
-                "fixed, the number of threads in a search by halving, or a machine that computes other bits"
+                "fixed, or a machine that computes other bits"
             ]
         return (
             f"Sweep {self.n_replayed + 1} of the checkpoint {self.journal.path} is another one ({'; '.join(parts)}). "
@@ -474,9 +476,11 @@ def _setting(value: Any) -> str:
     return _describe(value)
 
 
-def _directory(identity: Mapping[str, str]) -> str:
+def _below(root: Any, identity: Mapping[str, str]) -> str:
+    """A fit's own place below the one that the setting names."""
     name = identity.get("class", identity.get("function", "fit")).rpartition(".")[2]
-    return f"{name}-{hashlib.blake2b(repr(sorted(identity.items())).encode(), digest_size=8).hexdigest()}"
+    own = f"{name}-{hashlib.blake2b(repr(sorted(identity.items())).encode(), digest_size=8).hexdigest()}"
+    return f"{root.rstrip('/')}/{own}" if is_url(root) else str(local_path(root) / own)
 
 
 def resumable(function: Callable[P, R]) -> Callable[P, R]:
@@ -488,24 +492,26 @@ def resumable(function: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
-        path = kwargs.get("checkpoint")
-        root = setting("checkpoint")
-        running = _current.get()
-        if running is not None:
-            if path is not None:
-                raise CheckpointError(
-                    f"This fit is part of one that keeps the checkpoint {running.journal.path}; it takes none of its own."
-                )
-            return function(*args, **kwargs)
-        if path is None and root is None:
-            return function(*args, **kwargs)
-        bound = signature.bind(*args, **kwargs)
-        bound.apply_defaults()
-        identity = _identity(function, bound.arguments)
-        where: Any = path if path is not None else Path(str(root)) / _directory(identity)
-        if not isinstance(where, str | os.PathLike):
-            raise TypeError(f"checkpoint must be the path of a directory, got {where!r}.")
-        return _run(Checkpoint(where, identity), functools.partial(function, *args, **kwargs))
+        with watching(function, signature, args, kwargs) as given:
+            path = given.get("checkpoint")
+            root = setting("checkpoint")
+            running = _current.get()
+            if running is not None:
+                if path is not None:
+                    raise CheckpointError(
+                        f"This fit is part of one that keeps the checkpoint {running.journal.path}; "
+                        "it takes none of its own."
+                    )
+                return function(*args, **given)  # type: ignore[arg-type]
+            if path is None and root is None:
+                return function(*args, **given)  # type: ignore[arg-type]
+            bound = signature.bind(*args, **given)
+            bound.apply_defaults()
+            identity = _identity(function, bound.arguments)
+            where: Any = path if path is not None else _below(root, identity)
+            if not isinstance(where, str | os.PathLike):
+                raise TypeError(f"checkpoint must be the path of a directory or a URL, got {where!r}.")
+            return _run(Checkpoint(where, identity), functools.partial(function, *args, **given))  # type: ignore[arg-type]
 
     return run
 

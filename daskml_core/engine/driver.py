@@ -2,7 +2,8 @@
 
 A solver is a generator. It yields a `Sweep`, a tuple of them, a `Fold`, or `Work` of its own, and is sent the answers. At
 the head of its loop it yields its state, a frozen dataclass with a ``record()`` for the history; there a fit can be
-watched. What it returns is its last state.
+watched. It may be answered with `STOP`, whereupon it ends as if its iterations were used up. What it returns is its last
+state.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from daskml_core.engine.blas import single_threaded_blas
 from daskml_core.engine.engine import Engine
-from daskml_core.sweep import Fold, Kernel, Sweep, Work
+from daskml_core.engine.events import ModelEnded, ModelsBegan, StepAccepted, current_watch
+from daskml_core.sweep import STOP, Fold, Kernel, Sweep, Work
 
 Solver = Generator[Any, Any, Any]
 
@@ -28,6 +31,8 @@ class Outcome:
 
     state: Any = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    stopped: str = ""
+    """Why the solver was stopped early, if it was."""
 
 
 @dataclass(eq=False)
@@ -43,7 +48,10 @@ class _Running:
 
 
 def drive(
-    solvers: Sequence[Solver], engine: Engine, on_state: Callable[[int, Any], None] | None = None
+    solvers: Sequence[Solver],
+    engine: Engine,
+    on_state: Callable[[int, Any], None] | None = None,
+    fitted: Callable[[Any], dict[str, Any]] | None = None,
 ) -> list[Outcome]:
     """Run solvers to their ends, one sweep for all that ask at once.
 
@@ -52,6 +60,7 @@ def drive(
     solvers : generators as described above. Each stops where it would have stopped alone.
     engine : the data.
     on_state : called with the solver's number and its state at the head of each of its loops.
+    fitted : fitted attributes of an estimator as if its fit had stopped at a state, for those who watch.
 
     Returns
     -------
@@ -61,6 +70,35 @@ def drive(
     running = [_Running(solver, Outcome()) for solver in solvers]
 
     watching = threading.Lock()
+    watch = current_watch()
+    if watch is not None:
+        watch.tell(ModelsBegan(len(running)))
+
+    def look(number: int, state: Any, row: dict[str, Any]) -> Any:
+        """Show a state to those who watch; what the solver is to be answered."""
+        if on_state is not None:
+            with watching:
+                on_state(number, state)
+        if watch is None:
+            return None
+        target = getattr(state, "target", None)
+        attributes = None if fitted is None else functools.partial(fitted, state)
+        outcome = running[number].outcome
+        why = watch.tell(StepAccepted(number, len(running), MappingProxyType(row), target, attributes))
+        if why and not outcome.stopped and not getattr(state, "converged", False):
+            outcome.stopped = why
+            watch.stop(why)
+        if not outcome.stopped:
+            return None
+        cannot = getattr(state, "cannot_stop", "")
+        if cannot:
+            raise TypeError(f"A callback asks this fit to stop early ({outcome.stopped}), which it cannot: {cannot}.")
+        return STOP
+
+    def end(run: _Running, number: int) -> None:
+        if watch is not None:
+            with watching:
+                watch.tell(ModelEnded(number, sum(not other.done for other in running), len(running)))
 
     def advance(number: int, answer: Any) -> None:
         """Send an answer and go on until the solver asks again; states in between are recorded."""
@@ -76,14 +114,14 @@ def drive(
                         continue
                     row = request.record()
                     row |= {"sweeps": engine.n_sweeps, "bytes_read": engine.bytes_read}
-                    run.outcome.history.append(row | {"seconds": time.perf_counter() - started})
-                    if on_state is not None:
-                        with watching:
-                            on_state(number, request)
-                    request = run.solver.send(None)
+                    row |= {"seconds": time.perf_counter() - started}
+                    run.outcome.history.append(row)
+                    reply = look(number, request, row) if watch is not None or on_state is not None else None
+                    request = run.solver.send(reply)
         except StopIteration as stop:
             run.outcome.state, run.done = stop.value, True
             run.asked, run.fold = (), None
+            end(run, number)
             return
         run.fold = request if isinstance(request, Fold) else None
         run.single = isinstance(request, Sweep)

@@ -6,6 +6,7 @@ Sweeps are cyclic, so an LRU cache would throw out each span just before its nex
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 import uuid
@@ -19,6 +20,7 @@ from daskml_core.data.blocks import BlockedArray, RowBlocks
 from daskml_core.engine import memory, tasks
 from daskml_core.engine.checkpoint import current_checkpoint
 from daskml_core.engine.checksum import CHECKSUM
+from daskml_core.engine.events import DataPlanned, SweepBegan, SweepEnded, WorkerLost, current_watch, watched_by
 from daskml_core.engine.executors import CODE_BYTES, Executor, Threads, Workers, active_executor
 from daskml_core.engine.faults import Killed, Lost, Overdue, in_sweep, rows_of
 from daskml_core.engine.memory import format_bytes
@@ -92,6 +94,9 @@ class Engine:
         self.executor: Executor = executor or (Threads(n_threads=1) if small else active_executor())
         self.costs: list[SweepCost] = []
         self._checkpoint = current_checkpoint()
+        self._watch = current_watch()
+        self._data: int | None = None  # of the data set, for those who watch
+        self._sweeping = False
         self._checked = False
         self.base_bytes = self.executor.base_bytes()
         names = {kernel.task_name(params) for kernel, params in kernels}
@@ -103,11 +108,16 @@ class Engine:
         if need.threads_that_fit(self.executor.n_threads) < self.executor.n_threads:
             self._ahead = 0
             need = memory.footprint(*sizes, held_bytes=held_bytes)
+        self.at_a_time = 0
+        """Threads of each worker that may work on blocks at a time; 0 is all."""
         if not local:
             memory.require_fit(blocks, need)
             fitting = need.threads_that_fit(self.executor.n_threads)
-            if fitting < self.executor.n_threads and isinstance(self.executor, Threads):
-                self.executor.n_threads = fitting
+            if fitting < self.executor.n_threads:
+                if isinstance(self.executor, Threads):
+                    self.executor.n_threads = fitting
+                else:
+                    self.at_a_time = fitting
         self.footprint = need
         self._free = self._reads_for_free()
         self._spans = self._cut_spans()
@@ -155,12 +165,22 @@ class Engine:
         width = blocks.n_features * blocks.dtype.itemsize
         width += sum(column.row_bytes for column in (blocks.y, blocks.weight) if column is not None)
         n_bytes = sum(blocks.lengths[lo:stop]) * width
-        span = tasks.SpanRecipe(recipes, blocks.dtype, n_bytes, blocks.feature_names, self._free, self._ahead)
+        span = tasks.SpanRecipe(
+            recipes,
+            blocks.dtype,
+            n_bytes,
+            blocks.feature_names,
+            self._free,
+            self._ahead,
+            at_a_time=self.at_a_time,
+        )
         return _Span(lo, stop, span, {key: futures[key] for key in needs}, resident=False)
 
     def _mark_resident(self) -> None:
         """Choose the spans that stay decoded in memory, first come first pinned, as far as each process has room."""
         self.resident_bytes = 0
+        self._resident_budget = 0
+        """Bytes of resident spans that each process may hold."""
         if self._free:
             for span in self._spans:
                 span.resident = True
@@ -170,7 +190,8 @@ class Engine:
         need = self.footprint
         threads = min(self.executor.n_threads, need.threads_that_fit(self.executor.n_threads))
         room = need.limit - need.base - need.shared - threads * need.per_thread
-        budget = max(0, int(0.9 * room)) * self.executor.processes
+        self._resident_budget = max(0, int(0.9 * room))
+        budget = self._resident_budget * self.executor.processes
         for span in self._spans:
             if self.resident_bytes + span.recipe.bytes > budget:
                 break
@@ -192,6 +213,11 @@ class Engine:
     def n_resident_spans(self) -> int:
         """Spans that stay in memory between sweeps."""
         return sum(span.resident for span in self._spans)
+
+    @property
+    def n_threads(self) -> int:
+        """Threads of each process that work on blocks at a time."""
+        return self.at_a_time or self.executor.n_threads
 
     @property
     def projected_peak_bytes(self) -> int:
@@ -226,6 +252,16 @@ class Engine:
                 span.handle = handle
         return sum(span.recipe.bytes for span in pinned)
 
+    def _rebalance(self, name: str) -> int:
+        """Let resident spans move from slow workers to fast ones; bytes that are read again for it."""
+        resident = [span for span in self._spans if span.resident and span.handle is not None]
+        recipes, values = [s.recipe for s in resident], [s.values for s in resident]
+        handles = [s.handle for s in resident]
+        moved = self.executor.rebalance(name, recipes, values, handles, self._resident_budget)
+        for position, handle in moved.items():
+            resident[position].handle = handle
+        return sum(recipes[position].bytes for position in moved)
+
     def sweep(self, *sweeps: Sweep) -> tuple[Any, ...]:
         """The combined partials of several kernels, in one read of the data."""
         if not self.blocks.n_blocks:
@@ -234,14 +270,16 @@ class Engine:
 
     def sweep_now(self, *sweeps: Sweep) -> tuple[Any, ...]:
         """The answer to `sweep` by going over the data, whatever a checkpoint holds."""
-        start = time.perf_counter()
         # Words of letters between dashes: Dask leaves anything else out of the names that its dashboard shows.
         name = "-and-".join(dict.fromkeys(s.kernel.task_name(s.params) for s in sweeps if s.kernel is not CHECKSUM))
         name = name or CHECKSUM.task_name(None)
+        self._tell_begin(name, self.blocks.n_blocks)
+        start = time.perf_counter()
         requests = tasks.Requests(
             tuple(sweep.kernel for sweep in sweeps),
             tuple(sweep.params for sweep in sweeps),
             tuple(sweep.combine for sweep in sweeps),
+            self.at_a_time,
         )
         first = not self._checked
         resident = all(span.resident for span in self._spans)
@@ -249,6 +287,8 @@ class Engine:
 
         def attempt() -> tuple[int, tasks.Answer]:
             pinned_now = self._touch(name, self._spans)
+            if not self._free:
+                pinned_now += self._rebalance(name)
             handles = [span.handle for span in self._spans]
             values: list[dict[Any, Any]] = [{} if span.resident else span.values for span in self._spans]
             checks = [first and not span.resident for span in self._spans]
@@ -270,16 +310,19 @@ class Engine:
 
     def fold_now(self, fold: Fold, *, checksum: bool = False) -> tuple[list[Any], Array]:
         """The answer to `fold` by going over the data, and checksums (n, 4) of its blocks where they are asked for."""
-        start = time.perf_counter()
         name = fold.kernel.task_name(fold.params)
+        self._tell_begin(name, sum(len(order) for order in fold.orders))
+        start = time.perf_counter()
         span_of = {i: span for span in self._spans for i in range(span.lo, span.stop)}
         asked = {span_of[i].lo: span_of[i] for order in fold.orders for i in order}
         first = not self._checked
+        request = tasks.FoldRequest(fold.kernel, fold.params, checksum, self.at_a_time)
+        dealt = self._dealt(fold)
 
         def attempt() -> tuple[int, list[tasks.FoldStep]]:
             pinned_now = self._touch(name, [asked[lo] for lo in sorted(asked)])
             chains = []
-            for carry, order in zip(fold.carries, fold.orders, strict=True):
+            for carry, order in [(carry, order) for carries, order in dealt for carry in carries]:
                 steps: list[tuple[Any, ...]] = []
                 group: list[int] = []
                 for here, following in zip(order, [*order[1:], None], strict=True):
@@ -290,12 +333,12 @@ class Engine:
                         steps.append((tuple(group), span.handle, values, first and not span.resident))
                         group = []
                 chains.append((carry, steps))
-            return pinned_now, self.executor.fold(name, tasks.FoldRequest(fold.kernel, fold.params, checksum), chains)
+            return pinned_now, self.executor.fold(name, request, chains)
 
         pinned_now, answers = self._guarded(name, attempt)
         if isinstance(self.executor, Threads):
             Threads.warm.add(name)
-        rows = sum(self.blocks.lengths[i] for order in fold.orders for i in order)
+        rows = sum(self.blocks.lengths[i] * len(carries) for carries, order in dealt for i in order)
         fraction = rows / max(1, self.blocks.n_rows)
         bytes_read = 0 if self._in_memory else sum(step.bytes_read for step in answers)
         bytes_read += pinned_now if not self._in_memory else 0
@@ -304,7 +347,18 @@ class Engine:
         self._checked = self._checked or fraction >= 1.0
         self.count(name, time.perf_counter() - start, bytes_read, fraction)
         tables = [table for step in answers for table in step.checksums]
-        return [step.carry for step in answers], np.concatenate([np.zeros((0, 4), dtype=np.int64), *tables])
+        last = [step.carry for step in answers]
+        if fold.gather is not None:
+            coming = iter(last)
+            last = [fold.gather(list(itertools.islice(coming, len(carries)))) for carries, _ in dealt]
+        return last, np.concatenate([np.zeros((0, 4), dtype=np.int64), *tables])
+
+    def _dealt(self, fold: Fold) -> list[tuple[list[Any], Sequence[int]]]:
+        """The carries of each chain, several where one can be dealt out, and its order of blocks."""
+        if fold.deal is None:
+            return [([carry], order) for carry, order in zip(fold.carries, fold.orders, strict=True)]
+        n = max(1, self.n_threads * self.executor.processes // len(fold.carries))
+        return [(fold.deal(carry, n), order) for carry, order in zip(fold.carries, fold.orders, strict=True)]
 
     def _guarded(self, name: str, attempt: Callable[[], R]) -> R:
         """The result of an attempt to go over the data; a second one, with fresh tasks, where the first was lost.
@@ -319,7 +373,10 @@ class Engine:
             left = {False: 1, True: MOST_BY_CHANCE}
             while True:
                 try:
-                    return attempt()
+                    if self._watch is None:
+                        return attempt()
+                    with watched_by(None):
+                        return attempt()
                 except Lost as error:
                     left[error.by_chance] -= 1
                     if left[error.by_chance] < 0:
@@ -371,6 +428,50 @@ class Engine:
     def count(self, name: str, seconds: float, bytes_read: int, fraction: float) -> None:
         """Take down what a conversation with the data cost."""
         self.costs.append(SweepCost(name, seconds, bytes_read, fraction))
+        if self._watch is not None:
+            self._tell_end(self.costs[-1])
+
+    # -- those who watch -----------------------------------------------------------------------------------------
+
+    def _tell_plan(self) -> int:
+        """Number of this data set for those who watch, who are told of it first."""
+        if self._data is None:
+            assert self._watch is not None
+            self._data = self._watch.new_data()
+            executor = self.executor
+            executor.watched = True
+            self._watch.tell(
+                DataPlanned(
+                    self._data, self.blocks.n_rows, self.blocks.n_features, self.blocks.n_blocks, self.n_spans,
+                    self._total_bytes, self.resident_bytes, self._in_memory, executor.processes, executor.n_threads,
+                )
+            )  # fmt: skip
+        return self._data
+
+    def _tell_begin(self, name: str, n_blocks: int) -> None:
+        if self._watch is None:
+            return
+        data = self._tell_plan()
+        self._sweeping = True
+        self._watch.tell(SweepBegan(data, len(self.costs) + 1, name, n_blocks, self._progress))
+
+    def _progress(self) -> float:
+        """The part of the current sweep that is done. Not the executor's own method: it may be another one by then."""
+        return self.executor.progress()
+
+    def _tell_end(self, cost: SweepCost) -> None:
+        assert self._watch is not None
+        data = self._tell_plan()
+        blocks = round(cost.fraction * self.blocks.n_blocks)
+        replayed, self._sweeping = not self._sweeping, False
+        for worker in self.executor.lost():
+            self._watch.tell(WorkerLost(worker))
+        self._watch.tell(
+            SweepEnded(
+                data, len(self.costs), cost.name, blocks, cost.fraction, cost.bytes_read, cost.seconds,
+                self.resident_bytes, replayed,
+            )
+        )  # fmt: skip
 
     @property
     def n_sweeps(self) -> float:

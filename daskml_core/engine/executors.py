@@ -6,23 +6,30 @@ Both answer the same four calls, so that nothing above them knows which it is ta
 from __future__ import annotations
 
 import functools
+import itertools
 import os
 import shutil
 import threading
 import time
 import uuid
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from daskml_core.engine import tasks
 from daskml_core.engine.faults import Killed, Lost, Overdue, Place
+from daskml_core.engine.limits import ask, process_limit, worker_limit
+from daskml_core.engine.pace import Pace, moves
 from daskml_core.engine.settings import memory_limit_setting, setting
 
 R = TypeVar("R")
 
 LARGE_PARAMS_BYTES = 1 << 16
 """Parameters above this size go out as one task that returns them, smaller ones inside each task."""
+
+LOOK_S = 3.0
+"""Seconds after which the list of workers is looked at again."""
 
 PROBE_S = 60
 """Seconds in which the block of a span that kills workers is looked for."""
@@ -41,6 +48,16 @@ class Executor(Protocol):
     processes: int
     memory_limit: int
     """Bytes that a fit may use in each process."""
+    watched: bool
+    """Whether someone asks for `progress`."""
+
+    def progress(self) -> float:
+        """The part of the current call's tasks that have ended; may be asked from any thread."""
+        ...
+
+    def lost(self) -> list[str]:
+        """Addresses of the workers that have gone since the last call."""
+        ...
 
     def base_bytes(self) -> int:
         """Memory that a process uses before a fit starts."""
@@ -80,6 +97,17 @@ class Executor(Protocol):
 
     def remove(self, directory: str) -> None:
         """Delete a directory of kept blocks wherever spans have run."""
+        ...
+
+    def rebalance(
+        self,
+        name: str,
+        spans: Sequence[tasks.SpanRecipe],
+        values: Sequence[Mapping[Any, Any]],
+        handles: Sequence[Any],
+        budget: int,
+    ) -> dict[int, Any]:
+        """New handles, by position, of resident spans that shall lie elsewhere; ``budget`` is what a process may hold."""
         ...
 
     def fold(
@@ -149,7 +177,6 @@ class Threads:
     def __init__(self, n_threads: int | None = None) -> None:
         import dask
         from dask.system import CPU_COUNT
-        from distributed.system import MEMORY_LIMIT
 
         scheduler = dask.config.get("scheduler", None)
         self.synchronous = scheduler in ("sync", "synchronous", "single-threaded")
@@ -157,7 +184,16 @@ class Threads:
         self.n_threads = 1 if self.synchronous else int(n_threads or configured)
         limit = memory_limit_setting()
         self.limited = limit is not None
-        self.memory_limit = int(0.6 * MEMORY_LIMIT) if limit is None else limit
+        self.memory_limit = process_limit() if limit is None else limit
+        self.watched = False
+        self._ended: list[None] = []
+        self._begun = 0
+
+    def progress(self) -> float:
+        return len(self._ended) / max(1, self._begun)
+
+    def lost(self) -> list[str]:
+        return []
 
     def base_bytes(self) -> int:
         if self.limited:
@@ -172,6 +208,16 @@ class Threads:
 
     def _run(self, name: str, calls: Sequence[Callable[[], Any]], places: Sequence[Sequence[Place]]) -> list[Any]:
         """Results of the calls, which are about these blocks."""
+        if self.watched:
+            ended: list[None] = []
+            self._begun, self._ended = len(calls), ended
+
+            def counted(call: Callable[[], Any]) -> Any:
+                result = call()
+                ended.append(None)
+                return result
+
+            calls = [functools.partial(counted, call) for call in calls]
         timeout = setting("sweep-timeout")
         if timeout is None:
             return self._compute(name, calls)
@@ -216,6 +262,9 @@ class Threads:
 
     def stream(self, spans: Any) -> list[Any]:
         return list(spans)
+
+    def rebalance(self, name: str, spans: Any, values: Any, handles: Any, budget: int) -> dict[int, Any]:
+        return {}
 
     def sweep(
         self, name: str, requests: Any, spans: Any, values: Any, checks: Any, fan_in: int, resident: bool
@@ -272,20 +321,43 @@ class Workers:
         self._values: dict[Any, Mapping[Any, Any]] = {}
         self._recipes: dict[Any, tasks.SpanRecipe] = {}
         """The span that each task of the current sweep, and each that a later sweep depends on, is about."""
+        self._owner: dict[Any, str] = {}
+        """The worker that has each resident span, as far as is known here."""
+        self._pace = Pace()
         workers = client.scheduler_info(n_workers=-1)["workers"]
         if not workers:
             client.wait_for_workers(1, timeout=60)
             workers = client.scheduler_info(n_workers=-1)["workers"]
         self.workers = dict(sorted((address, int(info["nthreads"])) for address, info in workers.items()))
+        self._looked_at = time.monotonic()
         self.processes = len(self.workers)
         self.n_threads = max(self.workers.values())
         self.total_threads = sum(self.workers.values())
-        limits = [int(info["memory_limit"]) for info in workers.values() if info.get("memory_limit")]
-        setting = memory_limit_setting()
-        from distributed.system import MEMORY_LIMIT
+        limit = worker_limit(workers, ask(client, workers), DASK_SAFE_FRACTION)
+        asked = memory_limit_setting()
+        self.memory_limit = limit if asked is None else min(asked, limit)
+        self.watched = False
+        self._there = set(self.workers)
+        self._begun = 0
+        # Weakly: a future that is held keeps its result on the cluster.
+        self._running: weakref.WeakSet[Any] = weakref.WeakSet()
 
-        worker_limit = int(DASK_SAFE_FRACTION * min(limits)) if limits else int(0.6 * MEMORY_LIMIT / self.processes)
-        self.memory_limit = worker_limit if setting is None else min(setting, worker_limit)
+    def progress(self) -> float:
+        running = sum(not future.done() for future in list(self._running))
+        return 1.0 - running / max(1, self._begun)
+
+    def lost(self) -> list[str]:
+        try:
+            there = set(self.client.scheduler_info(n_workers=-1)["workers"])
+        except Exception:  # the next sweep finds out what is wrong with the scheduler
+            return []
+        gone, self._there = sorted(self._there - there), there
+        return gone
+
+    def _follow(self, futures: Sequence[Any]) -> None:
+        """Take down the tasks that make up the current call."""
+        if self.watched:
+            self._begun, self._running = len(futures), weakref.WeakSet(futures)
 
     def base_bytes(self) -> int:
         info = self.client.scheduler_info(n_workers=-1)["workers"]
@@ -299,7 +371,10 @@ class Workers:
         if self.client.status != "running":
             raise Lost("the scheduler has gone")
         try:
-            return Workers(self.client)
+            found = Workers(self.client)
+            # Those that went between are still to be told of.
+            found.watched, found._there = self.watched, found._there | self._there
+            return found
         except Exception as error:
             raise Lost(f"no worker has come back: {type(error).__name__}: {error}") from error
 
@@ -318,10 +393,14 @@ class Workers:
 
     @_or_lost
     def place(self, name: str, spans: Any, values: Any, check: bool) -> list[Any]:
-        owners = self._owners(len(spans))
+        return self._load(name, spans, values, self._owners(len(spans)), check)
+
+    def _load(self, name: str, spans: Any, values: Any, owners: Sequence[str], check: bool) -> list[Any]:
+        """Tasks that read spans, each on its owner."""
         keys = self._keys(f"load-{name}", len(spans))
         self._recipes |= dict(zip(keys, spans, strict=True))
         self._values |= dict(zip(keys, values, strict=True))
+        self._owner |= dict(zip(keys, owners, strict=True))
         # `allow_other_workers`: when the owner is lost, whoever is left may read the span again.
         return [
             self.client.submit(
@@ -337,6 +416,33 @@ class Workers:
         self._recipes |= dict(zip(keys, spans, strict=True))
         return list(self.client.map(tasks.identity, list(spans), key=keys, pure=False))
 
+    @_or_lost
+    def rebalance(self, name: str, spans: Any, values: Any, handles: Any, budget: int) -> dict[int, Any]:
+        self._look_at_workers()
+        pace = self._pace.seconds_a_byte(self.workers)
+        if pace is None or len(pace) < 2:
+            return {}
+        held = [(self._owner.get(handle.key, ""), span.bytes) for span, handle in zip(spans, handles, strict=True)]
+        found = moves(held, pace, budget)
+        if not found:
+            return {}
+        self._pace.forget()
+        positions = [move.position for move in found]
+        loads = self._load(
+            name, [spans[p] for p in positions], [values[p] for p in positions], [m.worker for m in found], False
+        )
+        return dict(zip(positions, loads, strict=True))
+
+    def _look_at_workers(self) -> None:
+        """Learn which workers have come and gone, every few seconds: a question to the scheduler takes milliseconds."""
+        if time.monotonic() - self._looked_at < LOOK_S:
+            return
+        there = self.client.scheduler_info(n_workers=-1)["workers"]
+        self._looked_at = time.monotonic()
+        if there:
+            self.workers = dict(sorted((address, int(info["nthreads"])) for address, info in there.items()))
+            self.total_threads = sum(self.workers.values())
+
     def _shared(self, name: str, value: Any) -> Any:
         from dask.sizeof import sizeof
 
@@ -349,6 +455,13 @@ class Workers:
     def sweep(
         self, name: str, requests: Any, spans: Any, values: Any, checks: Any, fan_in: int, resident: bool
     ) -> tasks.Answer:
+        answer = self._answer(name, requests, spans, values, checks, fan_in, resident)
+        self._watch_pace(spans, answer.held)
+        return answer
+
+    def _answer(
+        self, name: str, requests: Any, spans: Any, values: Any, checks: Any, fan_in: int, resident: bool
+    ) -> tasks.Answer:
         shared = self._shared(name, requests)
         n = len(spans)
         if resident and shared is requests and n <= fan_in:
@@ -357,9 +470,17 @@ class Workers:
             except Killed:
                 pass  # span by span, to find the one that kills
         keys = self._keys(name, n)
-        answers = self.client.map(tasks.run_span, [shared] * n, spans, values, checks, key=keys, pure=False)
+        answers: list[Any] = [None] * n
+        for owner, own in self._by_owner(spans).items():
+            # Dask would send a span to where large parameters lie, and so back to the slow worker that it has left.
+            there = {} if owner is None else {"workers": [owner], "allow_other_workers": True}
+            columns = [[column[i] for i in own] for column in ([shared] * n, spans, values, checks)]
+            futures = self.client.map(tasks.run_span, *columns, key=[keys[i] for i in own], pure=False, **there)
+            for i, future in zip(own, futures, strict=True):
+                answers[i] = future
         about = {future.key: [self._recipes[span.key]] for future, span in zip(answers, spans, strict=True)}
         first = list(answers)
+        self._follow(first)
         # Large partials meet on the workers; small ones are fetched as soon as few are left, a round trip less.
         few = fan_in if shared is requests else 1
         while len(answers) > few:
@@ -380,16 +501,41 @@ class Workers:
         Each Dask task costs about a millisecond, as much as a gradient over a million numbers. Two tasks a thread are few
         enough, and small enough for another thread to help.
         """
-        shares = _contiguous(len(spans), min(len(spans), 2 * self.total_threads))
-        groups = [[spans[i] for i in share] for share in shares]
+        places = self._groups(spans)
+        groups = [[spans[i] for i in own] for own in places]
         keys = self._keys(name, len(groups))
         grouped = self.client.map(tasks.run_spans, [requests] * len(groups), groups, key=keys, pure=False)
+        self._follow(grouped)
         about = {
             future.key: [self._recipes[span.key] for span in group]
             for future, group in zip(grouped, groups, strict=True)
         }
-        answers = [answer for group in self._gather(grouped, list(grouped), about) for answer in group]
-        return tasks.merge_answers(requests.combines, *answers)
+        found = self._gather(grouped, list(grouped), about)
+        answers = dict(zip(itertools.chain(*places), itertools.chain(*found), strict=True))
+        return tasks.merge_answers(requests.combines, *(answers[position] for position in range(len(spans))))
+
+    def _groups(self, spans: Sequence[Any]) -> list[list[int]]:
+        """Positions of spans, those of one owner together, in as many groups as two a thread."""
+        most = -(-len(spans) // (2 * self.total_threads))
+        return [own[i : i + most] for own in self._by_owner(spans).values() for i in range(0, len(own), most)]
+
+    def _by_owner(self, spans: Sequence[Any]) -> dict[str | None, list[int]]:
+        """Positions of the spans that each worker has; ``None`` has those that are streamed."""
+        of: dict[str | None, list[int]] = {}
+        for position, span in enumerate(spans):
+            of.setdefault(self._owner.get(span.key), []).append(position)
+        return of
+
+    def _watch_pace(self, spans: Sequence[Any], held: Sequence[tasks.Held]) -> None:
+        """Take down which worker has had each resident span, and how long it took."""
+        key_of = {self._recipes[span.key].blocks[0].number: span.key for span in spans}
+        busy: dict[str, tuple[int, float]] = {}
+        for number, worker, n_bytes, seconds in held:
+            self._owner[key_of[number]] = worker
+            of_it = busy.get(worker, (0, 0.0))
+            busy[worker] = of_it[0] + n_bytes, of_it[1] + seconds
+        for worker, of_it in busy.items():
+            self._pace.saw(worker, *of_it)
 
     @_or_lost
     def fold(self, name: str, request: Any, chains: Any) -> list[tasks.FoldStep]:
@@ -407,6 +553,7 @@ class Workers:
                 about[step.key] = [replace(recipe, blocks=tuple(recipe.blocks[i] for i in positions))]
                 every.append(step)
             last.append(step)
+        self._follow(every)
         return self._gather(last, every, about)
 
     def _gather(

@@ -37,6 +37,9 @@ _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
     "checkpoint": (lambda value: value is None or isinstance(value, str | os.PathLike), "a directory or null"),
     "checkpoint-seconds": (_is_seconds, "a number of seconds, 0 or more"),
     "checkpoint-sweeps": (lambda value: value is None or _is_count(value, 1), "a whole number above 0, or null"),
+    # YAML reads on and off as true and false.
+    "progress": (lambda value: value in ("auto", "log", "off", False), "'auto', 'log' or 'off'"),
+    "dask-events": (lambda value: value in ("auto", "on", "off", True, False), "'auto', 'on' or 'off'"),
     "sweep-timeout": (lambda value: value is None or (_is_seconds(value) and value > 0), "a number of seconds or null"),
 }
 

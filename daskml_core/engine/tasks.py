@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import threading
@@ -57,6 +58,8 @@ class SpanRecipe:
     """Blocks that are read while kernels run on the current one; so many more blocks in memory."""
     keep: str | None = None
     """Directory in which blocks are kept decoded after they were first read, local to each process."""
+    at_a_time: int = 0
+    """Threads of a process that may work on blocks at a time where memory is short; 0 is all."""
 
 
 class SpanData(NamedTuple):
@@ -74,6 +77,17 @@ class Requests:
     kernels: tuple[Kernel, ...]
     params: tuple[Any, ...]
     combines: tuple[Callable[[Any, Any], Any], ...]
+    at_a_time: int = 0
+
+
+class Held(NamedTuple):
+    """Which worker has worked on a resident span, and for how long."""
+
+    number: int
+    """Of the span's first block."""
+    worker: str
+    bytes: int
+    seconds: float
 
 
 class Answer(NamedTuple):
@@ -83,6 +97,8 @@ class Answer(NamedTuple):
     bytes_read: int
     task_s: float
     read_s: float
+    held: tuple[Held, ...] = ()
+    """Of each resident span."""
 
 
 def identity(value: Any) -> Any:
@@ -136,9 +152,37 @@ def _own(block: Block) -> Block:
     return block._replace(**{name: np.array(a) for name, a in columns.items() if _held_bytes(a) > 1.25 * a.nbytes})  # type: ignore[arg-type]
 
 
+class _Places:
+    """At most so many threads of this process at a time; whoever has a place takes no second one."""
+
+    def __init__(self, n: int) -> None:
+        self.free = threading.BoundedSemaphore(n)
+        self.mine = threading.local()
+
+    def __enter__(self) -> None:
+        # A kernel that trains estimators runs tasks inside of its task: they are part of what was planned for it.
+        self.mine.depth = getattr(self.mine, "depth", 0) + 1
+        if self.mine.depth == 1:
+            self.free.acquire()
+
+    def __exit__(self, *exc: object) -> None:
+        self.mine.depth -= 1
+        if self.mine.depth == 0:
+            self.free.release()
+
+
+_places_of = functools.cache(_Places)
+
+
+def _taking_turns(at_a_time: int) -> contextlib.AbstractContextManager[None]:
+    """A place among the threads that work on blocks. A worker's own threads cannot be told to be fewer; they can wait."""
+    return _places_of(at_a_time) if at_a_time else contextlib.nullcontext()
+
+
 def load_span(span: SpanRecipe, values: Mapping[Any, Any], check: bool) -> SpanData:
     """Read every block of a span, to stay in memory."""
-    blocks = tuple(_SpanReader(span, values, check))
+    with _taking_turns(span.at_a_time):
+        blocks = tuple(_SpanReader(span, values, check))
     sources = tuple(place_of(recipe).source for recipe in span.blocks)
     return SpanData(blocks if span.in_memory else tuple(_own(block) for block in blocks), sources)
 
@@ -237,7 +281,6 @@ class _SpanReader:
 
 def run_span(requests: Requests, span: SpanRecipe | SpanData, values: Mapping[Any, Any], check: bool) -> Answer:
     """Run the kernels on every block of the span and reduce along the tree; each block is read once for all of them."""
-    start = time.perf_counter()
     reader = _SpanReader(span, values, check)
 
     def partial(kernel: Kernel, params: Any) -> Callable[[Block], Any]:
@@ -256,13 +299,27 @@ def run_span(requests: Requests, span: SpanRecipe | SpanData, values: Mapping[An
         return tuple(f(x, y) for f, x, y in zip(requests.combines, a, b, strict=True))
 
     functions = [partial(kernel, params) for kernel, params in zip(requests.kernels, requests.params, strict=True)]
-    with single_threaded_blas():
+    with _taking_turns(requests.at_a_time), single_threaded_blas():
+        start = time.perf_counter()
         if len(functions) == 1:  # the usual case, without a tuple a block: of thousands of blocks this is felt
             answer = (reduce_tree(map(functions[0], reader), requests.combines[0]),)
         else:
             answer = reduce_tree((tuple(function(block) for function in functions) for block in reader), combine)
     seconds = time.perf_counter() - start
-    return Answer(answer, reader.bytes_read, seconds, reader.read_s)
+    held = _held(span, seconds) if isinstance(span, SpanData) else ()
+    return Answer(answer, reader.bytes_read, seconds, reader.read_s, held)
+
+
+def _held(span: SpanData, seconds: float) -> tuple[Held, ...]:
+    """What there is to tell of a resident span; nothing where this is no worker."""
+    from distributed import get_worker
+
+    try:
+        worker = get_worker().address
+    except ValueError:
+        return ()
+    n_bytes = sum(a.nbytes for block in span.blocks for a in (block.X, block.y, block.weight) if a is not None)
+    return (Held(span.blocks[0].number, worker, n_bytes, seconds),)
 
 
 def run_spans(requests: Requests, spans: Sequence[SpanData]) -> tuple[Answer, ...]:
@@ -286,7 +343,7 @@ def merge_answers(combines: Sequence[Callable[[Any, Any], Any]], *answers: Answe
 
     def combine(a: Answer, b: Answer) -> Answer:
         partials = tuple(f(x, y) for f, x, y in zip(combines, a.partials, b.partials, strict=True))
-        return Answer(partials, a.bytes_read + b.bytes_read, a.task_s + b.task_s, a.read_s + b.read_s)
+        return Answer(partials, a.bytes_read + b.bytes_read, a.task_s + b.task_s, a.read_s + b.read_s, a.held + b.held)
 
     return reduce_tree(answers, combine)
 
@@ -307,6 +364,7 @@ class FoldRequest:
     kernel: Kernel
     params: Any
     checksum: bool = False
+    at_a_time: int = 0
 
 
 def fold_span(
@@ -320,7 +378,7 @@ def fold_span(
     """Hand the carry through the blocks at ``positions`` of a span, in that order."""
     reader = _SpanReader(span, values, check)
     carry, checksums = step.carry, list(step.checksums)
-    with single_threaded_blas():
+    with _taking_turns(request.at_a_time), single_threaded_blas():
         for position in positions:
             block = reader.block(position)
             if request.checksum:

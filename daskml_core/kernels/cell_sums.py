@@ -126,14 +126,33 @@ class CellParams(NamedTuple):
     n_cells: int
 
 
+class Chosen:
+    """Chosen rows of an array, taken out a tile at a time: all of them at once would be another block in memory."""
+
+    def __init__(self, array: Array, places: Array) -> None:
+        self.array, self.places = array, places
+        self.shape, self.ndim, self.dtype = (len(places), *array.shape[1:]), array.ndim, array.dtype
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def __getitem__(self, rows: Any) -> Array:
+        return self.array[self.places[rows]]  # type: ignore[no-any-return]
+
+
 def _take(block: Block, rows: Any) -> Block:
-    """A block of chosen rows."""
-    X, y, weight = (None if a is None else a[rows] for a in (block.X, block.y, block.weight))
+    """A block of chosen rows, for kernels that go over it by tiles: a view of neighbours, or `Chosen` ones."""
+    columns = (block.X, block.y, block.weight)
+    if isinstance(rows, slice):
+        X, y, weight = (None if a is None else a[rows] for a in columns)
+    else:
+        places = np.flatnonzero(rows) if rows.dtype == bool else rows
+        X, y, weight = (None if a is None else Chosen(a, places) for a in columns)
     return Block(X, y, weight, block.number, block.start)
 
 
 def _by_cell(block: Block, params: CellParams) -> list[Block | None]:
-    """A block a cell, of copies of its rows; ``None`` where it has none."""
+    """A block a cell, of its rows; ``None`` where it has none."""
     order, runs = sort_by_cell(params.cell_of(block.start, block.n_rows))
     parts: list[Block | None] = [None] * params.n_cells
     for cell, run in runs:
@@ -194,7 +213,7 @@ def merge_split_factors(a: Sequence[Array], b: Sequence[Array]) -> tuple[Array, 
 
 
 def _copies(n_rows: int, n_features: int, params: Any) -> int:
-    return 8 * n_rows * (n_features + 3) + 4 * 8 * (n_features + 1) * min(n_rows, max(4 * n_features, 8192))
+    return 3 * 8 * n_rows + 5 * 8 * (n_features + 1) * min(n_rows, max(4 * n_features, 8192))
 
 
 CELL_MOMENTS = Kernel(cell_moments, "moments-by-cell", _copies, lambda d, p: 8 * 4 * d * p.n_cells)

@@ -205,10 +205,16 @@ def _sum_bytes(n_features: int, params: ScoreParams) -> int:
 
 
 def _rank_workspace(n_rows: int, n_features: int, params: ScoreParams) -> int:
-    return _workspace(n_rows, n_features, params) + 8 * n_rows * len(params.split)
+    # Scores, truth and weights of all models, and the order and sums of one; a row is scored by a model a setting.
+    settings = max(1, len(params.split) // max(1, len(set(params.split.tolist()))))
+    return _workspace(n_rows, n_features, params) + 8 * n_rows * (4 * settings + 6)
 
 
 FOLD_SCORES = Kernel(fold_scores, "scores-by-fold", _workspace, partial_bytes=_sum_bytes)
 FOLD_RANKS = Kernel(
-    fold_ranks, "ranks-by-fold", _rank_workspace, partial_bytes=lambda d, p: 24 * p.max_distinct * len(p.split)
+    fold_ranks,
+    "ranks-by-fold",
+    _rank_workspace,
+    partial_bytes=lambda d, p: 24 * p.max_distinct * len(p.split),
+    gathers=True,
 )

@@ -7,7 +7,7 @@ same state. Some rows of every block are held out for the scores, told by their 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,6 +55,19 @@ def train_models(block: Block, request: tuple[IncrementalParams, dict[int, Any]]
         trained[number] = copy.deepcopy(model)
         trained[number].partial_fit(X, y, **params.options)
     return trained
+
+
+def deal_models(models: Mapping[int, Any], n: int) -> list[dict[int, Any]]:
+    """The estimators in at most n parts; they do not know of each other, so that each learns the same in any part."""
+    numbers = sorted(models)
+    n = max(1, min(n, len(numbers)))
+    return [{i: models[i] for i in numbers[c::n]} for c in range(n)]
+
+
+def gather_models(parts: Sequence[Mapping[int, Any]]) -> dict[int, Any]:
+    """The estimators of all parts, in the order of their numbers."""
+    everyone = {number: model for part in parts for number, model in part.items()}
+    return {number: everyone[number] for number in sorted(everyone)}
 
 
 def score_models(block: Block, params: ScoreParams) -> dict[int, PairCounts | ErrorSums]:

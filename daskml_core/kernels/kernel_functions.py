@@ -202,7 +202,9 @@ def products(kernel: KernelFunction, X: Array, prepared: Prepared, coef: Array, 
     """``out += K(X, S) coef`` for ``coef`` (m, P), out (rows, P); the kernel matrix is never larger than a tile."""
     m = len(coef)
     if kernel.name == "linear" and m:
-        out += np.asarray(X, dtype=np.float64) @ (prepared.rows @ coef)
+        w = prepared.rows @ coef
+        for lo in range(0, len(X), TILE):
+            out[lo : lo + TILE] += np.asarray(X[lo : lo + TILE], dtype=np.float64) @ w
         return
     named = kernel.name != "callable"
     dtype = prepared.rows.dtype if named else np.float64

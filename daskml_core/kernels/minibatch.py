@@ -56,11 +56,11 @@ def minibatch_block(block: Block, request: tuple[MiniBatchParams, MiniBatchCarry
         return carry
     rng = np.random.default_rng([p.seed, p.epoch, block.number])
     X, weight = block.X, block.weight
-    if p.shuffle:
-        order = rng.permutation(block.n_rows)
-        X, weight = X[order], None if weight is None else weight[order]
+    order = rng.permutation(block.n_rows) if p.shuffle else None
     for lo in range(0, block.n_rows, p.batch_size):
-        rows = slice(lo, lo + p.batch_size)
+        rows: Any = slice(lo, lo + p.batch_size)
+        if order is not None:  # a batch at a time: a block in another order would be another block in memory
+            rows = order[rows]
         batch = Block(X[rows], None, None if weight is None else weight[rows], block.number, block.start)
         carry = _step(batch, p, carry, rng)
         if carry.done:
@@ -124,7 +124,7 @@ def _judge(carry: MiniBatchCarry, a: Assignment, rows: int, p: MiniBatchParams) 
 
 
 def _workspace(n_rows: int, n_features: int, params: MiniBatchParams) -> int:
-    return 8 * n_rows * (n_features + 2)
+    return 8 * n_rows + 3 * 8 * min(n_rows, params.batch_size) * (n_features + 2)
 
 
 MINIBATCH = Kernel(minibatch_block, "mini-batch-k-means", _workspace)

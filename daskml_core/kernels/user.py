@@ -108,5 +108,12 @@ def user_sgd(block: Block, request: tuple[UserStep, UserCarry]) -> UserCarry:
     return UserCarry(theta, velocity, t, total, carry.n_rows + len(order))
 
 
-USER_LOSS = Kernel(user_loss, "user-gradient")
-USER_SGD = Kernel(user_sgd, "user-sgd")
+def _workspace(n_rows: int, n_features: int, params: Any) -> int:
+    # What a user's function takes cannot be known: predictions, residuals and two more numbers a row are counted.
+    return 4 * 8 * n_rows
+
+
+USER_LOSS = Kernel(user_loss, "user-gradient", _workspace)
+USER_SGD = Kernel(
+    user_sgd, "user-sgd", lambda n, d, p: 8 * n + _workspace(p.batch_size, d, p) + 8 * d * min(n, p.batch_size)
+)

@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.base import ClassifierMixin, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from daskml_core.engine import Outcome
+from daskml_core.engine import Outcome, stopped_early
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import SweepEstimator
 from daskml_core.kernels.predict import LINEAR_PREDICTOR, PREDICT_CLASS, PREDICT_PROBABILITY, PredictParams
@@ -25,9 +25,9 @@ class LinearModel(SweepEstimator):
         intercept = np.broadcast_to(np.atleast_1d(np.asarray(self.intercept_, dtype=np.float64)), (len(coef),))
         return PredictParams(np.ascontiguousarray(coef.T), np.array(intercept))
 
-    def _run(self, solver: Any, data: TrainingSet, kernels: Any, on_state: Any = None) -> Outcome:
+    def _run(self, solver: Any, data: TrainingSet, kernels: Any, on_state: Any = None, fitted: Any = None) -> Outcome:
         """Drive a solver over the data and set the attributes that every fit has."""
-        (outcome,) = self._drive([solver], data.blocks, kernels, on_state)
+        (outcome,) = self._drive([solver], data.blocks, kernels, on_state, fitted)
         self.n_sweeps_ = round(self.n_sweeps_ + data.target_fraction, 6)
         self.history_ = outcome.history
         self.n_iter_ = int(outcome.state.n_iter)
@@ -36,7 +36,7 @@ class LinearModel(SweepEstimator):
     def _finish(self, state: Any, max_iter: int, stacklevel: int = 4) -> None:
         """Refuse a model that is not finite; warn once, with a remedy, when the solver did not converge."""
         self.converged_ = bool(state.converged)
-        if self.converged_:
+        if self.converged_ or stopped_early():
             return
         reason = (
             "no step lowers the objective any more: rounding limits it, try float64 data or scaled features"

@@ -144,8 +144,11 @@ class HuberRegressor(LinearRegressorBase):
 
     def _accept(self, objective: HuberObjective, theta: Array, data: TrainingSet) -> None:
         """Take a solution as the fitted model."""
-        d = objective.n_features
-        self.coef_, self.intercept_, self.scale_ = theta[:d].copy(), float(theta[d]), float(theta[-1])
+        self.coef_, self.intercept_, self.scale_ = self._attributes(theta).values()
+
+    @staticmethod
+    def _attributes(theta: Array) -> dict[str, Any]:
+        return {"coef_": theta[:-2].copy(), "intercept_": float(theta[-2]), "scale_": float(theta[-1])}
 
     def _kernels(self, data: TrainingSet) -> list[Any]:
         thetas = np.zeros((data.blocks.n_features + 2, 1))
@@ -163,7 +166,12 @@ class HuberRegressor(LinearRegressorBase):
     ) -> HuberRegressor:
         """Fit the model; X (n_rows, n_features), y (n_rows,), in any container. Returns self."""
         data, objective = self._load(X, y, sample_weight, feature_dim)
-        outcome = self._run(self._solver(objective, self._start(objective, data)), data, self._kernels(data))
+        solver = self._solver(objective, self._start(objective, data))
+
+        def fitted(state: Any) -> dict[str, Any]:
+            return self._attributes(state.theta)
+
+        outcome = self._run(solver, data, self._kernels(data), fitted=fitted)
         self._finish(outcome.state, self.max_iter)
         self._accept(objective, outcome.state.theta, data)
         return self

@@ -160,7 +160,7 @@ class LogisticRegression(ProbabilityMixin, LinearClassifierBase):
         y : array-like (n_rows,) of labels of any kind, chunked as it may be.
         sample_weight : array-like (n_rows,), optional.
         feature_dim : name of the feature dimension of a DataArray, where it cannot be told.
-        checkpoint : directory in which an interrupted fit is kept, so that the same fit goes on from there (user guide).
+        checkpoint : directory or URL where an interrupted fit is kept, so that the same fit goes on from there (user guide).
 
         Returns
         -------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -10,13 +11,13 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.metaestimators import available_if
 
-from daskml_core.engine import CheckpointPath, Plan, resumable
+from daskml_core.engine import CheckpointPath, Plan, resumable, stopped_early
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.kernels.sgd import CLASSIFICATION, LOSSES, SCHEDULES, SGD_BLOCK, SGDParams
 from daskml_core.linear_model._base import LinearClassifierBase, LinearModel, LinearRegressorBase, ProbabilityMixin
 from daskml_core.linear_model._data import TrainingSet, class_factors, load_classification, load_regression
 from daskml_core.linear_model._solve import SWEEPS
-from daskml_core.solvers.sgd import SGDState, sgd, start_carry
+from daskml_core.solvers.sgd import SGDCarry, SGDState, sgd, start_carry
 from daskml_core.sweep import Array
 from daskml_core.validate import non_negative, positive, positive_integer, random_seed, unit_interval
 
@@ -92,15 +93,24 @@ class _SGDModel(LinearModel):
             n_chains=int(self.n_chains),
             averages_per_epoch=int(self.averages_per_epoch),
         )
-        outcome = self._run(solver, data, [(SGD_BLOCK, params)])
+
+        def coefficients(carry: SGDCarry) -> tuple[Array, Array]:
+            averaged = params.average_from > 0 and carry.t > params.average_from
+            W, b = (carry.mean_W, carry.mean_b) if averaged else (carry.W, carry.b)
+            return np.ascontiguousarray(W.T), b.copy()
+
+        def fitted(state: SGDState) -> dict[str, Any]:
+            other = copy.copy(self)
+            other._set(*coefficients(state.carry))
+            return {"coef_": other.coef_, "intercept_": other.intercept_}
+
+        outcome = self._run(solver, data, [(SGD_BLOCK, params)], fitted=fitted)
         self._state = outcome.state
         carry = outcome.state.carry
-        averaged = params.average_from > 0 and carry.t > params.average_from
-        W, b = (carry.mean_W, carry.mean_b) if averaged else (carry.W, carry.b)
         self.t_ = carry.t
         self.converged_ = bool(outcome.state.converged)
-        self._set(np.ascontiguousarray(W.T), b.copy())
-        if epochs is None and self.tol is not None and not self.converged_:
+        self._set(*coefficients(carry))
+        if epochs is None and self.tol is not None and not self.converged_ and not stopped_early():
             warnings.warn(
                 f"{type(self).__name__} reached max_iter={self.max_iter} epochs before the loss stopped improving by "
                 f"tol={self.tol}. Raise max_iter, or scale the features.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -220,6 +221,13 @@ def solve_linear(
     solver = start_solver(
         model.solver, objective, theta, data.blocks, tol=tol, max_iter=max_iter, seed=seed, options=options
     )
-    outcome = model._run(solver, data, kernels_of(model.solver, objective, data.blocks))
+
+    def fitted(state: Any) -> dict[str, Any]:
+        other = copy.copy(model)
+        other._accept(objective, np.asarray(state.theta), data)
+        before = vars(model)
+        return {name: value for name, value in vars(other).items() if before.get(name) is not value}
+
+    outcome = model._run(solver, data, kernels_of(model.solver, objective, data.blocks), fitted=fitted)
     model._finish(outcome.state, max_iter, stacklevel=5)
     return np.asarray(outcome.state.theta)

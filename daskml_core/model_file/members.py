@@ -108,8 +108,8 @@ CLASSES: dict[str, tuple[str, dict[str, str]]] = {
 }  # fmt: skip
 """Module and fitted attributes of every estimator; scikit-learn's own pipeline holds ours."""
 
-LEFT_OUT = frozenset({"search_plan_", "_sketch"})
-"""What says how a fit went about it, and what is made again from other attributes."""
+LEFT_OUT = frozenset({"search_plan_", "_sketch", "_skl_callbacks"})
+"""What says how a fit went about it, what is made again from other attributes, and who watched."""
 
 RECORDS: dict[str, tuple[str, dict[str, str]]] = {
     "SGDState": (

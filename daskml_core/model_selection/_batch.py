@@ -34,7 +34,7 @@ from daskml_core.data.cell_targets import (
     merge_cell_targets,
 )
 from daskml_core.data.targets import TargetMoments, merge_target_moments
-from daskml_core.engine import Engine, drive, run_sweeps
+from daskml_core.engine import Engine, drive, run_sweeps, stopped_early
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import sample_budget
 from daskml_core.kernels.cell_sums import (
@@ -743,7 +743,7 @@ def accept(job: Job) -> Any:
 def warn_not_converged(jobs: Sequence[Job], name: str, stacklevel: int) -> None:
     """One warning for a whole search."""
     late = [job for job in jobs if not job.state.converged]
-    if late:
+    if late and not stopped_early():
         worst = max(job.state.grad_norm for job in late)
         warnings.warn(
             f"{len(late)} of {len(jobs)} models of {name} did not converge: the largest gradient entry is {worst:.2g}. "

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.stats import rankdata
 from sklearn import metrics
 from sklearn.base import BaseEstimator, MetaEstimatorMixin, clone, is_classifier
+from sklearn.callback import CallbackSupportMixin
 from sklearn.model_selection import ParameterGrid, ParameterSampler
 from sklearn.utils import get_tags
 from sklearn.utils.metaestimators import available_if
@@ -23,12 +24,15 @@ from sklearn.utils.validation import check_is_fitted
 from daskml_core.data import flatten, is_grid
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.engine import CheckpointPath, Engine, find_complete, resumable
+from daskml_core.engine.events import Scored, current_watch
 from daskml_core.kernels.cells import Drawn
 from daskml_core.kernels.incremental import (
     SCORE_MODELS,
     TRAIN_MODELS,
     IncrementalParams,
     ScoreParams,
+    deal_models,
+    gather_models,
     merge_scores,
 )
 from daskml_core.kernels.pairs import ErrorSums, PairCounts
@@ -80,7 +84,7 @@ def _best_has(method: str) -> Any:
     return check
 
 
-class _Racing(ShownSearch, Portable, MetaEstimatorMixin, BaseEstimator):
+class _Racing(ShownSearch, Portable, CallbackSupportMixin, MetaEstimatorMixin, BaseEstimator):
     """What the searches share: the race itself."""
 
     estimator: Any
@@ -128,7 +132,7 @@ class _Racing(ShownSearch, Portable, MetaEstimatorMixin, BaseEstimator):
         options = {"classes": _values(y, blocks.n_rows, "y")[0]} if is_classifier(self.estimator) else {}
         settings, brackets = self._brackets(blocks.n_blocks)
         models = {i: clone(self.estimator).set_params(**clone(s, safe=False)) for i, s in enumerate(settings)}
-        race = _Race(blocks, held_out, options, metric, seed)
+        race = _Race(blocks, held_out, options, metric, seed, settings)
         try:
             race.run(models, brackets, verbose=bool(self.verbose))
         finally:
@@ -194,8 +198,16 @@ class _Racing(ShownSearch, Portable, MetaEstimatorMixin, BaseEstimator):
 class _Race:
     """Models of all brackets, trained on the same blocks in the same order."""
 
-    def __init__(self, blocks: RowBlocks, held_out: Any, options: Mapping[str, Any], metric: str, seed: int) -> None:
-        self.blocks, self.held_out, self.metric, self.seed = blocks, held_out, metric, seed
+    def __init__(
+        self,
+        blocks: RowBlocks,
+        held_out: Any,
+        options: Mapping[str, Any],
+        metric: str,
+        seed: int,
+        settings: Sequence[Mapping[str, Any]],
+    ) -> None:
+        self.blocks, self.held_out, self.metric, self.seed, self.settings = blocks, held_out, metric, seed, settings
         self.params = IncrementalParams(held_out, options)
         self.engine = Engine(blocks, kernels=[(TRAIN_MODELS, self.params), (SCORE_MODELS, None)])
         self.scores: dict[int, float] = {}
@@ -231,11 +243,9 @@ class _Race:
         if not alive or stop <= start:
             return
         order = [self._order(call) for call in range(start, stop)]
-        # A chain a thread: models do not know of each other, so that how they are dealt out changes nothing.
-        n_chains = min(len(alive), self.engine.executor.n_threads * self.engine.executor.processes)
-        carries = [{i: self.models[i] for i in alive[c::n_chains]} for c in range(n_chains)]
-        for carry in self.engine.fold(Fold(TRAIN_MODELS, self.params, carries, [order] * n_chains)):
-            self.models |= carry
+        models = {i: self.models[i] for i in alive}
+        (trained,) = self.engine.fold(Fold(TRAIN_MODELS, self.params, [models], [order], deal_models, gather_models))
+        self.models |= trained
         self.calls |= dict.fromkeys(alive, stop)
 
     def _score_all(self, alive: list[int], calls: int) -> None:
@@ -246,6 +256,11 @@ class _Race:
         for i in alive:
             self.scores[i] = _score(self.metric, found[i])
             self.history.append({"model": i, "partial_fit_calls": calls, "score": self.scores[i]})
+        watch = current_watch()
+        if watch is not None:
+            best = max(self.scores, key=lambda i: (self.scores[i], -i))
+            told = (float(self.scores[best]), self.metric, len(self.scores), len(self.settings))
+            watch.tell(Scored(self.settings[best], *told))
 
 
 def _rungs(n: int, first: int, last: int, factor: float) -> list[tuple[int, int]]:

@@ -23,6 +23,8 @@ from daskml_core.data import Flat, flatten, is_grid, is_lazy
 from daskml_core.data.from_dask import nothing_read
 from daskml_core.data.targets import merge_target_moments
 from daskml_core.engine import Engine, Plan, find_complete, run_sweeps
+from daskml_core.engine.events import Scored, current_watch
+from daskml_core.engine.watching import callback_failed
 from daskml_core.errors import CheckpointError, FitInterrupted, MemoryPlanError
 from daskml_core.estimator import SweepEstimator
 from daskml_core.html import pairs_table
@@ -246,15 +248,24 @@ def _batchable(request: Request, estimators: Sequence[Any]) -> _Batchable:
     return _Batchable(scalers[0], models, data, gram[0])
 
 
-def _fits(batch: Any, jobs: Sequence[Job]) -> Engine | None:
+def _engine(batch: Any, jobs: Sequence[Job], scoring: Sequence[tuple[Any, Any]]) -> Engine:
+    kernels = [*batch.kernels(jobs), *scoring]
+    return Engine(batch.data.blocks, kernels=kernels, held_bytes=batch.held_bytes(jobs))
+
+
+def _fits(batch: Any, jobs: Sequence[Job], scoring: Sequence[tuple[Any, Any]]) -> Engine | None:
     try:
-        return Engine(batch.data.blocks, kernels=batch.kernels(jobs), held_bytes=batch.held_bytes(jobs))
+        return _engine(batch, jobs, scoring)
     except MemoryPlanError:
         return None
 
 
-def _cut_into_batches(batch: Any, jobs: Sequence[Job], n_settings: int) -> tuple[Engine, list[list[Job]]]:
+def _cut_into_batches(
+    batch: Any, jobs: Sequence[Job], n_settings: int, scoring: Sequence[tuple[Any, Any]]
+) -> tuple[Engine, list[list[Job]]]:
     """As few batches of whole settings as fit into memory, and an engine that has room for the largest.
+
+    All models are scored at once, whatever the batches: ``scoring`` are the kernels of that sweep.
 
     Raises
     ------
@@ -265,19 +276,18 @@ def _cut_into_batches(batch: Any, jobs: Sequence[Job], n_settings: int) -> tuple
         bounds = [round(i * n_settings / n) for i in range(n + 1)]
         return [[job for job in jobs if lo <= job.setting < stop] for lo, stop in itertools.pairwise(bounds)]
 
-    engine = _fits(batch, jobs)
+    engine = _fits(batch, jobs, scoring)
     if engine is not None:
         return engine, [list(jobs)]
     low, high = 1, n_settings
     while high - low > 1:
         middle = (low + high) // 2
-        if _fits(batch, max(batches(middle), key=len)) is not None:
+        if _fits(batch, max(batches(middle), key=len), scoring) is not None:
             high = middle
         else:
             low = middle
     parts = batches(high)
-    largest = max(parts, key=len)
-    return Engine(batch.data.blocks, kernels=batch.kernels(largest), held_bytes=batch.held_bytes(largest)), parts
+    return _engine(batch, max(parts, key=len), scoring), parts
 
 
 class BatchRun:
@@ -295,7 +305,6 @@ class BatchRun:
             for split in range(folds.n_splits)
         ]
         self.batch = self.parts.batch(self.parts.data, folds, self.jobs, self.parts.scaler)
-        self.engine, self.batches = _cut_into_batches(self.batch, self.jobs, len(estimators))
         classes, first = self.parts.data.classes, self.parts.models[0]
         self.metrics = {
             name: metric_of(
@@ -303,6 +312,39 @@ class BatchRun:
             )
             for name, scorer in request.scorers.items()
         }
+        self.engine, self.batches = _cut_into_batches(self.batch, self.jobs, len(estimators), self._scoring())
+
+    def _scoring(self) -> list[tuple[Any, Any]]:
+        """Kernels of the sweep that scores all models, with parameters of the right size, for the memory plan."""
+        needs = {metric.need for metric in self.metrics.values() if metric is not None}
+        if not needs:
+            return []
+        data, folds = self.parts.data, self.folds
+        K, m = self._n_outputs(), len(self.jobs)
+        masks = [folds.test, folds.train] if self.request.train_scores else [folds.test]
+        # Rows that a model is scored on, on the average: a row counts in so many of the splits.
+        rows = max(-(-folds.n_rows * int(mask.sum(axis=0).max()) // folds.n_splits) for mask in masks)
+        params = ScoreParams(
+            W=np.broadcast_to(np.zeros(()), (data.blocks.n_features, m * K)),
+            b=np.broadcast_to(np.zeros(()), (m * K,)),
+            n_outputs=K,
+            split=np.array([job.split for job in self.jobs]),
+            cells=folds.test,
+            cell_of=folds.cell_of,
+            n_classes=None if data.classes is None else len(data.classes),
+            wants=frozenset(needs - {"rank"}),
+            softmax=False,
+            exponential=False,
+            max_distinct=min(distinct_scores(m), rows),
+            weighted=self.request.weigh_scores,
+        )
+        kernels = [(FOLD_SCORES, params)] if params.wants else []
+        return kernels + ([(FOLD_RANKS, params)] if "rank" in needs else [])
+
+    def _n_outputs(self) -> int:
+        """Columns of a model's coefficients."""
+        classes = self.parts.data.classes
+        return 1 if classes is None or len(classes) <= 2 else len(classes)
 
     def plan(self) -> SearchPlan:
         """What the run will do."""
@@ -350,6 +392,7 @@ class BatchRun:
                 models[job.setting][job.split] = self._finished(job)
             scoring = time.perf_counter()
             test = self._scores(self.folds.test, models, test=True)
+            tell_best(request.settings, test, len(self.estimators))
             train = self._scores(self.folds.train, models, test=False) if request.train_scores else {}
             score_s = np.full(shape, (time.perf_counter() - scoring) / len(self.jobs))
             result = Evaluation(test, train, models, fit_s, score_s, self.plan(), self.folds)
@@ -512,9 +555,24 @@ def call_scorer(scorer: Any, model: Any, X: Any, y: Any, sample_weight: Any = No
     return float(value)
 
 
+def tell_best(settings: Sequence[Mapping[str, Any]], scores: Mapping[str, Array], n_scored: int) -> None:
+    """Tell those who watch which setting is the best so far, by the first metric's mean over the splits that are there."""
+    watch = current_watch()
+    if watch is None or not scores:
+        return
+    metric, table = next(iter(scores.items()))
+    there = np.isfinite(table)
+    means = np.where(
+        there.any(axis=1), np.where(there, table, 0).sum(axis=1) / np.maximum(there.sum(axis=1), 1), -np.inf
+    )
+    best = int(means.argmax())
+    if np.isfinite(means[best]):
+        watch.tell(Scored(dict(settings[best]), float(means[best]), metric, n_scored, len(settings)))
+
+
 def failed_score(error: Exception, error_score: Any) -> float:
     """The score that stands for a failure, told in a warning; or the failure itself."""
-    if isinstance(error_score, str) and error_score == "raise":
+    if callback_failed() or (isinstance(error_score, str) and error_score == "raise"):
         raise error
     warnings.warn(
         f"Scoring failed. The score on this train-test partition will be set to {error_score}. "
@@ -649,7 +707,7 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
             except (CheckpointError, FitInterrupted):
                 raise  # not the model\'s failure, but the end of the search
             except Exception as error:
-                if isinstance(request.error_score, str) and request.error_score == "raise":
+                if callback_failed() or (isinstance(request.error_score, str) and request.error_score == "raise"):
                     raise
                 n_failed, last = n_failed + 1, error
                 for name in request.scorers:
@@ -671,6 +729,7 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
                     except Exception as error:
                         tables[name][setting, split] = failed_score(error, request.error_score)
             score_s[setting, split] = time.perf_counter() - started
+            tell_best(request.settings, test, len(estimators) if split else setting + 1)
     if n_failed == len(estimators) * folds.n_splits:
         raise ValueError(f"All the {n_failed} fits failed. The last error: {type(last).__name__}: {last}") from last
     if n_failed:

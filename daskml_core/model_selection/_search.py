@@ -157,7 +157,7 @@ class _Search(ShownSearch, Portable):
         ----------
         X : array-like (n_rows, n_features), in any container.
         y : array-like (n_rows,), optional.
-        checkpoint : directory in which an interrupted search is kept, so that the same one goes on from there (user guide).
+        checkpoint : directory or URL where an interrupted search is kept, so that the same one goes on there (user guide).
         **params : ``groups`` for the splitter; ``sample_weight``, ``feature_dim`` and others for the estimator's fit.
             ``sample_weight`` weighs the scores too, as in scikit-learn.
         """

@@ -45,8 +45,8 @@ def cross_validate(
     """Scores and times of an estimator on every split; the models of all splits are one batch where it knows lockstep.
 
     Parameters and keys are scikit-learn's; X, y and what ``params`` holds for the rows in any container. ``n_jobs`` and
-    ``pre_dispatch`` have nothing to do here and are refused. ``checkpoint`` is a directory in which an interrupted run is
-    kept, so that the same one goes on from there.
+    ``pre_dispatch`` have nothing to do here and are refused. ``checkpoint`` is a directory or URL where an interrupted run
+    is kept, so that the same one goes on from there.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def cross_validate(
     error_score : "raise" or float, default=nan
         The score of a split whose fit fails.
     checkpoint : path, optional
-        A directory in which an interrupted run is kept, so that the same one goes on from there.
+        A directory or URL where an interrupted run is kept, so that the same one goes on from there.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def cross_val_score(
         For ``fit``; what has a value a row is split with the rows.
     error_score : "raise" or float, default=nan
     checkpoint : path, optional
-        A directory in which an interrupted run is kept, so that the same one goes on from there.
+        A directory or URL where an interrupted run is kept, so that the same one goes on from there.
 
     Returns
     -------
@@ -203,7 +203,7 @@ def cross_val_predict(
         For ``fit``; what has a value a row is split with the rows.
     method : {"predict", "predict_proba", "predict_log_proba", "decision_function"}, default="predict"
     checkpoint : path, optional
-        A directory in which an interrupted run is kept, so that the same one goes on from there.
+        A directory or URL where an interrupted run is kept, so that the same one goes on from there.
 
     Returns
     -------

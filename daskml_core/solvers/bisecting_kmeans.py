@@ -17,7 +17,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -140,6 +140,8 @@ class BisectingState:
     leaves: tuple[str, ...] = ("",)
     """Of the tree as far as it is decided."""
     n_iter: int = 0
+    cannot_stop: ClassVar[str] = "a tree that is half grown has fewer clusters than were asked for"
+    """Why it cannot be stopped early."""
 
     def record(self) -> dict[str, Any]:
         return {

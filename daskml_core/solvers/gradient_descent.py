@@ -88,8 +88,8 @@ def gradient_descent(
             theta, first.value, first.grad, theta, first.value, rate, norm, converged=norm <= tol
         )
     while True:
-        yield state
-        if state.converged or state.stalled or state.n_iter >= max_iter:
+        stop = yield state
+        if stop or state.converged or state.stalled or state.n_iter >= max_iter:
             return state
         factors = (1.0,) if learning_rate != "backtracking" else (2.0, 1.0, 0.25)
         state = yield from _step(objective, state, factors, momentum, coefficient, tol)

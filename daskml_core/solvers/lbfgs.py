@@ -92,8 +92,8 @@ def lbfgs(
         assert metric is not None
         state = lbfgs_state(objective, theta, first, tol, metric, ())
     while True:
-        yield state
-        if state.converged or state.stalled or state.n_iter >= max_iter:
+        stop = yield state
+        if stop or state.converged or state.stalled or state.n_iter >= max_iter:
             return state
         step = two_loop(state)
         slope = float(step @ state.grad)

@@ -37,6 +37,11 @@ class LloydState:
     exact: bool = False
     """Whether ``inertia`` and ``rows`` are those of ``centers`` themselves."""
 
+    @property
+    def target(self) -> float:
+        """What the centres' shift must come down to."""
+        return float(np.sqrt(self.threshold))
+
     def record(self) -> dict[str, Any]:
         return {"n_iter": self.n_iter, "inertia": self.inertia, "center_shift": float(np.sqrt(self.moved))}
 
@@ -66,8 +71,8 @@ def lloyd(
         assert centers is not None
         state = LloydState(centers)
     while True:
-        yield state
-        if state.converged or state.n_iter >= max_iter:
+        stop = yield state
+        if stop or state.converged or state.n_iter >= max_iter:
             break
         answer = yield lloyd_sweep(state.centers, common_shift(state.centers), cosine=cosine)
         state = _move(state, answer[0], tol, cosine)

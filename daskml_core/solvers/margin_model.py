@@ -246,8 +246,8 @@ def margin_model(
         state = yield from _advance(problem, state, tol)
     while True:
         assert state is not None
-        yield state
-        if state.converged or state.stalled or state.n_iter >= max_iter:
+        stop = yield state
+        if stop or state.converged or state.stalled or state.n_iter >= max_iter:
             return state
         state = yield from (_certify if state.width else _advance)(problem, state, tol)
 

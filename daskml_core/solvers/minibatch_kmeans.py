@@ -59,8 +59,8 @@ def minibatch_kmeans(params: MiniBatchParams, n_blocks: int, state: MiniBatchSta
     """Run until a batch says that it is done, or for ``max_iter`` epochs. Returns the last `MiniBatchState`."""
     parts = min(PARTS, n_blocks)
     while True:
-        yield state
-        if state.carry.done or state.epoch >= max_iter:
+        stop = yield state
+        if stop or state.carry.done or state.epoch >= max_iter:
             return state
         rng = np.random.default_rng([params.seed, state.epoch]) if params.shuffle else None
         order = np.array_split(np.array(block_order(n_blocks, rng)), parts)[state.part].tolist()

@@ -76,8 +76,8 @@ def newton(
         first: Evaluation = yield from objective.evaluate(theta, order=2)
         state = newton_state(objective, theta, first, tol)
     while True:
-        yield state
-        if state.converged or state.stalled or state.n_iter >= max_iter:
+        stop = yield state
+        if stop or state.converged or state.stalled or state.n_iter >= max_iter:
             return state
         step = -solve_spd(state.hess, state.grad)
         slope = float(step @ state.grad)

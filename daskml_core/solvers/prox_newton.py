@@ -62,8 +62,8 @@ def prox_newton(
         assert hess is not None
         state = prox_newton_state(objective, theta, first, tol, hess, metric is not None)
     while True:
-        yield state
-        if state.converged or state.stalled or state.n_iter >= max_iter:
+        stop = yield state
+        if stop or state.converged or state.stalled or state.n_iter >= max_iter:
             return state
         step, model_decrease = _direction(objective, state, tol)
         if is_negligible(objective, model_decrease, state.value):

@@ -77,8 +77,8 @@ def sgd(
     Stops as scikit-learn: when the mean training loss has not improved by ``tol`` for ``n_iter_no_change`` epochs.
     """
     while True:
-        yield state
-        if state.converged or state.n_iter >= max_iter:
+        stop = yield state
+        if stop or state.converged or state.n_iter >= max_iter:
             return state
         epoch = int(state.n_iter)
         rng = np.random.default_rng([params.seed, epoch]) if params.shuffle else None

@@ -335,9 +335,11 @@ def smo_cascade(
             rows, solutions, b, dual, inner, gap, violation, violators, steps.copy(), n_rounds, n_sweeps,
             converged, stalled, number,
         )  # fmt: skip
-        yield state
+        stop = yield state
         if converged or stalled:
             return state
+        if stop and boost == 1:  # with a multiplied C it would be the machine of another problem
+            return replace(state, stalled="it was stopped early")
         if boost > 1:
             boost, inner = 1.0, max(tol, SECOND_TOL)
         elif guide and (violation < tol).all():

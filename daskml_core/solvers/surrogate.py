@@ -134,9 +134,9 @@ def surrogate_newton(
     stops as soon as the gradient is within ``tol``, for the rest to be asked together with models that start from there.
     """
     while True:
-        yield state
+        stop = yield state
         close = state.grad_norm <= tol
-        if state.stalled or state.n_iter >= max_iter:
+        if stop or state.stalled or state.n_iter >= max_iter:
             return replace(state, converged=close)
         step = _step(objective, state)
         decrease = _promised(objective, state, step)

@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
 from daskml_core.data.blocks import RowBlocks
-from daskml_core.engine import Engine, Plan
+from daskml_core.engine import Engine, Plan, stopped_early
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import SweepEstimator, sample_budget
 from daskml_core.kernels.kernel_functions import KERNELS, KernelFunction
@@ -208,7 +208,7 @@ class KernelMachine(SweepEstimator):
         self.n_iter_ = state.steps.astype(np.int32) if task.kind == "svc" else int(state.steps[0])
         self.converged_ = bool(state.converged)
         self.fit_status_ = int(not state.converged)
-        if not state.converged:
+        if not state.converged and not stopped_early():
             warnings.warn(
                 f"{type(self).__name__} did not converge: the violation is {float(state.violation.max()):.2g} and the "
                 f"relative duality gap {self.duality_gap_:.2g} where tol={self.tol:g}; {state.stalled} "

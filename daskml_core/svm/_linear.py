@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from daskml_core.engine import CheckpointPath, Outcome, Plan, resumable
+from daskml_core.engine import CheckpointPath, Outcome, Plan, resumable, stopped_early
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.estimator import sample_budget
 from daskml_core.kernels.linear import SECOND_MOMENTS, OneAgainstRest
@@ -121,16 +121,26 @@ class _LinearMachine:
                 options: dict[str, Any] = {"tol": tol, "max_iter": max_iter, "options": self.solver_options}
                 seed = random_seed(self.random_state)
                 solvers.append(start_solver(self.solver, problem, start, data.blocks, seed=seed, draw=draw, **options))
-        outcomes = self._drive(solvers, data.blocks, self._kernels(data, problems))  # type: ignore[attr-defined]
+
+        def coefficients(states: Sequence[Any]) -> tuple[Array, Array]:
+            parts = [
+                problem.split(state.theta) if isinstance(problem, MarginProblem) else problem.unpack(state.theta)
+                for problem, state in zip(problems, states, strict=True)
+            ]
+            return np.array([np.ravel(w) for w, _ in parts]), np.array([float(np.ravel(b)[0]) for _, b in parts])
+
+        def fitted(state: Any) -> dict[str, Any]:
+            coef, intercept = coefficients([state])
+            if data.classes is None:
+                return {"coef_": coef[0], "intercept_": float(intercept[0])}
+            return {"coef_": coef, "intercept_": intercept, "classes_": data.classes}
+
+        # One class against the rest is no classifier yet.
+        known = fitted if len(problems) == 1 else None
+        outcomes = self._drive(solvers, data.blocks, self._kernels(data, problems), fitted=known)  # type: ignore[attr-defined]
         self.n_sweeps_ = round(self.n_sweeps_ + data.target_fraction, 6)
         self._record(outcomes)
-        parts = [
-            problem.split(outcome.state.theta)
-            if isinstance(problem, MarginProblem)
-            else problem.unpack(outcome.state.theta)
-            for problem, outcome in zip(problems, outcomes, strict=True)
-        ]
-        return np.array([np.ravel(w) for w, _ in parts]), np.array([float(np.ravel(b)[0]) for _, b in parts])
+        return coefficients([outcome.state for outcome in outcomes])
 
     # -- in a batch of models, as `daskml_core.model_selection` trains them ------------------------------------------
 
@@ -185,7 +195,7 @@ class _LinearMachine:
         self.converged_ = all(bool(state.converged) for state in states)
         if hasattr(states[0], "bound"):
             self.duality_gap_ = max(float(state.gap) for state in states)
-            if not self.converged_:
+            if not self.converged_ and not stopped_early():
                 state = max(states, key=lambda state: state.gap)
                 reason = (
                     "rounding or rows at the margin beyond what fits in memory limit it: scale the features "
@@ -360,7 +370,7 @@ class LinearSVC(_LinearMachine, LinearClassifierBase):
         y : array-like (n_rows,) of labels of any kind, chunked as it may be.
         sample_weight : array-like (n_rows,), optional.
         feature_dim : name of the feature dimension of a DataArray, where it cannot be told.
-        checkpoint : directory in which an interrupted fit is kept, so that the same fit goes on from there (user guide).
+        checkpoint : directory or URL where an interrupted fit is kept, so that the same fit goes on from there (user guide).
 
         Raises
         ------

@@ -84,17 +84,26 @@ def at_random(seeds, quick):
     return f"{deaths} deaths in {len(seeds)} fits: same bits"
 
 
-@fault("fits, kills, damage and resumptions in any order (hypothesis)", "same bits whenever a fit completes")
+@fault(
+    "fits, kills of clients and workers, resumptions, rescaling, damage to checkpoint and store, in any order (hypothesis)",
+    "same bits whenever a fit completes, and no fit completes over damaged data or another fit's checkpoint",
+)
 def any_order(seeds, quick):
-    from hypothesis import settings
+    from hypothesis import HealthCheck, settings
     from hypothesis.stateful import run_state_machine_as_test
 
-    from tests.chaos.machine import FitKillResume, steps
+    from tests.chaos.machine import FitKillResume, steps, workers
 
     steps.clear()
-    n = 8 if quick else 60
-    run_state_machine_as_test(
-        FitKillResume,
-        settings=settings(max_examples=n, stateful_step_count=8, deadline=None, database=None, derandomize=True),
-    )
-    return f"{steps['fit']} fits, {steps['kill']} kills, {steps['damage']} damages: same bits"
+    n, length = (5, 12) if quick else (50, 20)
+    for _ in seeds:
+        with workers():
+            run_state_machine_as_test(
+                FitKillResume,
+                settings=settings(
+                    max_examples=n, stateful_step_count=length, deadline=None, database=None,
+                    derandomize=len(seeds) == 1, suppress_health_check=list(HealthCheck),
+                ),
+            )  # fmt: skip
+    told = ", ".join(f"{count} {what}" for what, count in sorted(steps.items(), key=lambda step: -step[1]))
+    return f"{n * len(seeds)} x {length} steps ({told}): so it is"

@@ -40,11 +40,15 @@ def main() -> int:
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("words", nargs="*")
     given = parser.parse_args()
-    broken = 0
+    broken = done = 0
+    began = time.perf_counter()
     for name, fault in all_faults().items():
         if given.words and not any(word in name for word in given.words):
             continue
         start = time.perf_counter()
+        done += 1
+        if fault.group != "workers":
+            close_shared()
         try:
             measured = fault.run(range(1 if given.quick else given.times * fault.seeds), given.quick)
         except Exception:
@@ -57,6 +61,10 @@ def main() -> int:
         if not given.quick:
             write_rows(read_rows() | {name: f"| {name} | {fault.promised} | {measured} |"})
     close_shared()
+    kept = f"{broken} promises are broken" if broken else "every promise is kept"
+    print(
+        f"{done} of {len(all_faults())} faults in {(time.perf_counter() - began) / 60:.0f} minutes: {kept}.", flush=True
+    )
     return broken
 
 

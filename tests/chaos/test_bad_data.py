@@ -15,4 +15,4 @@ def test_a_fault_ends_as_promised(fault, tmp_path):
 
 
 def test_mutated_metadata_never_hangs_crashes_or_allocates(tmp_path):
-    mutated_metadata(tmp_path, n=400)
+    mutated_metadata(tmp_path, n=150)

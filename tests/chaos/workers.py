@@ -11,8 +11,10 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 from distributed import Client, Future, LocalCluster
@@ -20,8 +22,10 @@ from distributed.chaos import KillWorker
 
 from daskml_core.cluster import KMeans
 from daskml_core.errors import BlockError, SweepTimeoutError, WorkersKilledError
+from daskml_core.optimize import minimize
 from tests.chaos.common import (
     CHUNK,
+    N_BLOCKS,
     close_shared,
     cluster,
     expected,
@@ -35,6 +39,7 @@ from tests.chaos.common import (
     problem,
     seconds,
     shared_client,
+    slowly,
     timed,
 )
 from tests.chaos.registry import fault
@@ -268,24 +273,23 @@ def frozen_for_a_while(seeds, quick):
 
 @fault("a worker frozen by SIGSTOP for good", "`SweepTimeoutError` (where it is set) naming the blocks outstanding")
 def frozen(seeds, quick):
-    with cluster() as client:
-        victim = pids(client)[0]
-        try:
-            with (
-                dask.config.set({"daskml-core.sweep-timeout": 3}),
-                in_the_middle_of(4, lambda: kill(victim, signal.SIGSTOP)),
-                pytest.raises(SweepTimeoutError, match=r"Outstanding: row block.* on tcp://"),
-            ):
-                fit(*problem(**SLOW))
-        finally:
-            kill(victim, signal.SIGCONT)
+    victim = pids(shared_client())[0]
+    try:
+        with (
+            dask.config.set({"daskml-core.sweep-timeout": 3}),
+            in_the_middle_of(4, lambda: kill(victim, signal.SIGSTOP)),
+            pytest.raises(SweepTimeoutError, match=r"Outstanding: row block.* on tcp://"),
+        ):
+            fit(*problem(**SLOW))
+    finally:
+        kill(victim, signal.SIGCONT)
     return "so it does, after the 3 s that were set"
 
 
 def sticking(block, block_info=None):
     """Block 7 never comes."""
     if block.size and block_info and block_info[0]["chunk-location"][0] == 7:
-        time.sleep(8)
+        time.sleep(5)
     return block
 
 
@@ -300,7 +304,6 @@ def stuck(seeds, quick):
             ),
         ):
             fit(*problem(sticking))
-    close_shared()
     return "so it does, after the 2 s that were set, on workers and in threads"
 
 
@@ -337,7 +340,7 @@ def moved(seeds, quick):
 @fault("every resident block spilled to disk", SAME)
 def spilled(seeds, quick):
     limits = {"distributed.worker.memory.target": 1e-9, "distributed.worker.memory.spill": False}
-    with dask.config.set(limits), cluster(memory_limit="4 GiB") as client:
+    with dask.config.set(limits), cluster(memory_limit="4 GiB", processes=not quick) as client:
         on_disk = []
 
         def look(number):
@@ -350,10 +353,106 @@ def spilled(seeds, quick):
     return f"{sum(on_disk)} spans on disk in the middle of the fit: same bits"
 
 
+def squared_error(w, A, b, slow=0, quick_s=0.002):
+    """A user's function that takes twenty times as long in one process."""
+    time.sleep(quick_s * (20 if os.getpid() == slow else 1))
+    r = A @ w - b
+    return r @ r / 2, A.T @ r
+
+
+@fault("one worker 20 times slower, blocks in memory", "same bits; its blocks move to the others")
+def slow_holder(seeds, quick):
+    client = shared_client()
+    slow = pids(client)[0]
+    X, y = problem()
+
+    def run(slow):
+        function = functools.partial(squared_error, slow=slow)
+        return minimize(function, np.zeros(5), X, y, solver="lbfgs", max_iter=16, tol=1e-12)
+
+    _, plain = timed(lambda: run(0))
+    found, s = timed(lambda: run(slow))
+    with dask.config.set(scheduler="synchronous"):
+        alone = minimize(
+            functools.partial(squared_error, quick_s=0), np.zeros(5), X, y, solver="lbfgs", max_iter=16, tol=1e-12
+        )
+    assert found.x.tobytes() == alone.x.tobytes()
+    held, taken = N_BLOCKS // 2 * 0.002 * 20, np.diff([row["seconds"] for row in found.history])
+    assert min(taken[4:]) < held / 3, taken
+    before, after = max(taken[:4]), np.median(taken[6:])
+    return f"same bits; sweeps of {before:.2f} s, then of {after:.2f} s; {s / plain:.1f} times the seconds"
+
+
+@fault("the worker that holds the parameters of a sweep killed", SAME)
+def holder_of_parameters(seeds, quick):
+    """Parameters beyond 64 KiB are one task; who has its result is killed while the spans wait for it."""
+    client = shared_client()
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(N_BLOCKS * CHUNK, 64)).astype("f4")
+
+    def run(**where):
+        X = da.from_array(rows, chunks=(CHUNK, -1)).map_blocks(
+            slowly, seconds=where.pop("seconds", 0.0), dtype="f4", meta=np.empty((0, 64), "f4")
+        )
+        with dask.config.set({"daskml-core.residency": False} | where), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return KMeans(300, init=rows[:300], max_iter=5, tol=0).fit(X)
+
+    alone = run(scheduler="synchronous")
+    killed: list[int] = []
+    n_killed = 0
+
+    def kill_holder():
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline and not killed:
+            for key, holders in client.who_has().items():
+                if "-params-" in str(key) and holders:
+                    pid = {n.worker_address: n.pid for n in client.cluster.workers.values()}[next(iter(holders))]
+                    kill(pid)
+                    killed.append(pid)
+                    break
+
+    for number in (1,) if quick else (1, 2, 3):
+        client = shared_client()
+        killed.clear()
+        with in_the_middle_of(number, kill_holder, 0.02):
+            found = run(scheduler=None, seconds=0.03)
+        assert found.cluster_centers_.tobytes() == alone.cluster_centers_.tobytes(), number
+        assert killed, number
+        n_killed += 1
+    return f"{n_killed} holders killed: same bits"
+
+
+@fault("cluster.adapt() between 1 and 3 workers in the middle", SAME)
+def adaptive(seeds, quick):
+    for residency in (False,) if quick else (True, False):
+        made = LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=not quick, dashboard_address=":0", silence_logs=60
+        )
+        seen = set()
+        with made as local, Client(local) as client:
+            fit(*problem())
+
+            def change(number, client=client, local=local, seen=seen):
+                if number == 1:
+                    local.adapt(minimum=1, maximum=3, interval="100 ms", wait_count=2, target_duration="100 ms")
+                seen.add(len(client.scheduler_info(n_workers=-1)["workers"]))
+
+            with on_sweep(change):
+                bits = fit(*problem(seconds=0.02 if quick else 0.1), residency=residency)
+        assert bits == expected(), residency
+    assert residency or max(seen) > 1, seen
+    return f"{min(seen)} to {max(seen)} workers: same bits" + (
+        "" if quick else ", with resident and with streamed blocks"
+    )
+
+
 @fault("a worker joins, another is retired, in the middle", SAME)
 def scaling(seeds, quick):
     for residency in (True, False):
-        made = LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=":0", silence_logs=60)
+        made = LocalCluster(
+            n_workers=1, threads_per_worker=1, processes=not quick, dashboard_address=":0", silence_logs=60
+        )
         with made as local, Client(local) as client:
             fit(*problem())
 
