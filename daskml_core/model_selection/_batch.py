@@ -94,7 +94,7 @@ METRIC_BYTES = 64 << 20
 MAX_ANCHORS = 8
 """Most settings whose exact Hessians are found."""
 
-DIFFERENT = 0.4
+DIFFERENT = 0.6
 """How far the curvature of an average feature may change between two settings whose exact Hessians are found."""
 
 SAME = 0.1
@@ -402,6 +402,8 @@ class LinearBatch:
                 last = (job, objective, inner) if solved else None
                 if objective.size > EXACT_LIMIT:
                     self._metrics[job.setting] = self._metric(objective, inner.hess, block)
+                elif solved:
+                    self._keep_hessian(job, objective, inner.hess)
             return
             yield
 
@@ -437,8 +439,17 @@ class LinearBatch:
             anchors += [path[i] for i in places]
         return anchors
 
+    def _keep_hessian(self, job: Job, objective: LinearObjective, hess: Array) -> None:
+        """The sums that a solver on the sample has found at its end, where they are about the rows as they are."""
+        if objective.scale is not None or not objective.fit_intercept or objective.intercept_scaling is not None:
+            return
+        loss_alone = hess - objective.penalty.l2 * np.diag(objective.penalised())
+        K, d = objective.n_outputs, objective.n_features
+        nothing = LinearPartial(np.zeros(1), np.zeros((d, K)), np.zeros(K), loss_alone[None] * objective.sum_weight)
+        self._in_sample[job.setting, _factors_key(job)] = nothing
+
     def _sample_partial(self, job: Job, setting: int, sample: RowSample) -> LinearPartial:
-        """Sums over the sample at a setting's start, with the Hessian, about the rows as they are."""
+        """Sums over the sample at a setting's start, of which the Hessian is wanted, about the rows as they are."""
         key = (setting, _factors_key(job))
         if key not in self._in_sample:
             W, b = self._starts[setting]
@@ -474,7 +485,7 @@ class LinearBatch:
         """The last state of a setting's solver on the sample, from the solution of the setting before it."""
         tol, max_iter, _ = stopping(job.estimator)
         # The sample's own error is larger: more digits would be of the sample, not of the data.
-        options: dict[str, Any] = {"tol": max(tol * 0.1, 0.05 / np.sqrt(n_sample)), "max_iter": min(max_iter, 50)}
+        options: dict[str, Any] = {"tol": max(tol * 0.1, 0.1 / np.sqrt(n_sample)), "max_iter": min(max_iter, 50)}
         start = job.theta
         if last is not None and len(last[2].theta) == objective.size:
             start = last[2].theta
@@ -650,7 +661,7 @@ def along_path(curvature: Array, most: int) -> list[int]:
     """Places on a path of settings, ends included, between which the curvature (n_settings, p) changes little.
 
     >>> along_path(np.array([[1.0], [0.95], [0.9]]), 8), along_path(np.array([[1.0], [0.8], [0.5], [0.3]]), 8)
-    ([0], [0, 2, 3])
+    ([0], [0, 3])
     """
 
     def change(i: int, j: int) -> float:

@@ -38,7 +38,7 @@ SHRINKS = 0.1
 """Steps that shrink less call for a Hessian at the next point."""
 
 INNER = 12
-"""Most corrections of a step in memory; four are usual."""
+"""Most corrections of a step in memory; three are usual."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +209,7 @@ def _step(objective: LinearObjective, state: SurrogateState) -> Array:
         step = step + change
         first = min(first, length) if last == np.inf else first
         last = length
-        if length <= 1e-4 * first:
+        if length <= 1e-3 * first:  # the model itself is no better
             break
         there = model.evaluate(state.theta + step).grad
         assert there is not None and here is not None
