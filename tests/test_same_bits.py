@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 
+from daskml_core.callback import Callback, events
 from daskml_core.cluster import BisectingKMeans, KMeans, MiniBatchKMeans
 from daskml_core.linear_model import LinearRegression, LogisticRegression, SGDClassifier
 from tests.problems import two_classes
@@ -86,15 +87,15 @@ def test_a_killed_worker_changes_nothing(expected):
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster, Client(cluster) as client:
         pids = sorted(client.run(os.getpid).values())
         X, y = problem()
-        model = MODELS["lbfgs"]()
-        run, killed = model._run, []
+        killed = []
 
-        def kill_at_the_second_step(number, state):
-            if state.n_iter == 2 and not killed:
-                os.kill(pids[0], signal.SIGKILL)
-                killed.append(pids[0])
+        class KillAtTheSecondStep(Callback):
+            def on_event(self, fit, event):
+                if isinstance(event, events.StepAccepted) and event.record["n_iter"] == 2 and not killed:
+                    os.kill(pids[0], signal.SIGKILL)
+                    killed.append(pids[0])
 
-        model._run = lambda solver, data, kernels: run(solver, data, kernels, kill_at_the_second_step)
+        model = MODELS["lbfgs"]().set_callbacks(KillAtTheSecondStep())
         model.fit(X.map_blocks(np.copy), y)
         assert killed
         assert model.coef_.tobytes() + model.intercept_.tobytes() == expected["lbfgs"]
