@@ -66,4 +66,4 @@ mpi: $(VENV)/.installed-hpc # needs an MPI
 	$(BIN)/python -m tests.mpi.run
 
 clean:
-	rm -rf $(VENV) data scratch docs/_build docs/reference/generated .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) data scratch docs/_build docs/*/generated docs/reference/*.rst .pytest_cache .mypy_cache .ruff_cache

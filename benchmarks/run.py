@@ -7,6 +7,7 @@ import sys
 
 NAMES = [
     "agreement",
+    "migrating",
     "fit_logistic",
     "sweep_cost",
     "memory",

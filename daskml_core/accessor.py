@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import xarray as xr
+
+from daskml_core.data.from_xarray import in_the_order_of
 
 __all__ = ["MLAccessor"]
 
@@ -60,9 +63,23 @@ class MLAccessor:
             options["feature_dim"] = feature_dim
         return model.fit(self._masked(mask), y, **options)
 
-    def predict(self, model: Any, *, mask: Any = None) -> Any:
-        """Lazy predictions on the sample dimensions; NaN outside of the mask."""
-        return model.predict(self._masked(mask))
+    def predict(self, model: Any, *, mask: Any = None, fill_value: Any = None) -> Any:
+        """Lazy predictions on the sample dimensions.
+
+        Parameters
+        ----------
+        mask : boolean DataArray; samples where it is false are not predicted.
+        fill_value : what stands where a sample lacks a value or is masked; NaN without. With a whole number labels stay
+            whole numbers, and it is declared as their ``_FillValue``: they are NaN again when the store is opened.
+        """
+        result = model.predict(self._masked(mask))
+        if fill_value is None:
+            return result
+        filled = result.fillna(fill_value)
+        if isinstance(fill_value, int | np.integer) and result.dtype.kind in "fiu":
+            filled = filled.astype(np.result_type(np.int32, np.min_scalar_type(fill_value)))
+            filled.encoding["_FillValue"] = filled.dtype.type(fill_value)
+        return filled
 
     def predict_proba(self, model: Any, *, mask: Any = None) -> Any:
         """Lazy probabilities, with a dimension ``class``."""
@@ -73,7 +90,16 @@ class MLAccessor:
         return model.transform(self._masked(mask))
 
     def _masked(self, mask: Any) -> Any:
-        return self._data if mask is None else self._data.where(mask)
+        """The data with NaN where the mask, matched by names and labels, is false."""
+        if mask is None:
+            return self._data
+        if not isinstance(mask, xr.DataArray):
+            raise TypeError(f"mask must be a boolean DataArray, got {type(mask).__name__}.")
+        mask = in_the_order_of(self._data, mask, "mask")
+        held = {str(dim): size for dim, size in self._data.sizes.items()}
+        if any(held.get(str(dim)) != size for dim, size in mask.sizes.items()):
+            raise ValueError(f"mask lies on {dict(mask.sizes)}, where the data lie on {held}.")
+        return self._data.where(mask.astype(bool))
 
     def _feature_dim(self, dims: Sequence[str] | None) -> str | None:
         if dims is None:

@@ -241,6 +241,7 @@ class HuberObjective:
     epsilon: float
     fit_intercept: bool = True
     rounding: float = 1e-17
+    folds: FoldMask | None = None
 
     @property
     def overshoots(self) -> bool:
@@ -259,7 +260,10 @@ class HuberObjective:
         return (yield from self.evaluate_many([theta], order))[0]
 
     def evaluate_many(self, thetas: Sequence[Array], order: int = 0) -> Asks:
-        params = HuberParams(np.column_stack(thetas), self.epsilon, self.fit_intercept, order)
+        folds = self.folds
+        if folds is not None:
+            folds = folds._replace(weight=np.repeat(folds.weight, len(thetas), axis=-1))
+        params = HuberParams(np.column_stack(thetas), self.epsilon, self.fit_intercept, order, folds)
         partial: HuberPartial = yield Sweep(HUBER_LOSS, params)
         d, l2 = self.n_features, self.penalty.l2
         evaluations = []

@@ -22,18 +22,18 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
+    "examples",
     "reference",
     "mathtext",
 ]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
-exclude_patterns = ["_build", "_templates", "_ext"]
+exclude_patterns = ["_build", "**/*.ipynb", "_templates", "_ext"]
 templates_path = ["_templates"]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
 autosummary_generate = True
 autodoc_typehints = "none"  # docstrings say types, with shapes
-autodoc_default_options = {"show-inheritance": False}
 napoleon_google_docstring = False
 napoleon_numpy_docstring = True
 napoleon_use_rtype = False
@@ -57,4 +57,6 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {"index": []}
+# Pages without siblings: nothing would stand in the column at the left.
+ALONE = ("index", "why", "examples/generated/tour", "migrating", "how_it_works", "reliability", "performance", "design")
+html_sidebars = {page: [] for page in (*ALONE, "contributing", "changes", "hpc")}

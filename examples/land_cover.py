@@ -116,10 +116,8 @@ def main(directory: Path) -> None:
         daskml_core.write(model.predict(stored).rename("cover"), f"{folder}/cover.zarr")
         cover = daskml_core.open(f"{folder}/cover.zarr")["cover"]
 
-        # Scored where nobody was and no cloud is: all other cells count nothing.
-        weight = ((survey == 0) & cover.notnull()).astype(int).data.ravel()
-        labels, found = truth.data.ravel(), cover.fillna(0).astype(int).data.ravel()
-        counts = confusion_matrix(labels, found, labels=list(COVER), sample_weight=weight).astype(int)
+        # Scored where nobody was and no cloud is: cells that lack the one or the other are left out.
+        counts = confusion_matrix(truth.where(survey == 0), cover, labels=list(COVER))
         print(f"accuracy {counts.trace() / counts.sum():.3f} on {counts.sum():,} unseen pixels")
         print(f"  {'':20s} recall  precision")
         for k, name in enumerate(COVER.values()):

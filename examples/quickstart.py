@@ -20,6 +20,7 @@ import dask
 import dask.array as da
 import zarr
 from distributed import Client, LocalCluster
+from flights import prepare
 from rich.console import Console
 from rich.table import Table
 from sklearn.exceptions import ConvergenceWarning
@@ -66,13 +67,6 @@ class PeakMemory:
     def __exit__(self, *exc: object) -> None:
         self.stop.set()
         self.thread.join()
-
-
-def prepare(path: Path) -> Path:
-    """The flights' store; pandas is imported in the process that needs it, and its memory goes with that."""
-    import flights
-
-    return flights.prepare(path)
 
 
 def main(directory: Path) -> None:

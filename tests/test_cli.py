@@ -179,7 +179,7 @@ def test_verify_exits_with_one_where_anything_is_wrong(here):
         (("fit", "weather.zarr", "KMeans", "--features", "t2", "--out", "x"), "has no t2. Did you mean t2m?"),
         (("fit", "weather.zarr", "KMeans", "--out", "no/x"), "There is no directory"),
         (("fit", "weather.zarr", "LogisticRegression", "--out", "x"), "name it with --target"),
-        (("fit", "weather.zarr", "StandardScaler", "--checkpoint", "c", "--out", "x"), "takes no checkpoint"),
+        (("fit", "weather.zarr", "MinMaxScaler", "--weight", "lat", "--out", "x"), "takes no weight"),
         (("fit", "weathr.zarr", "KMeans", "--out", "x"), "Did you mean"),
         (("fit", "flights.zarr", "KMeans", "--out", "x"), "Name the array that holds the features, e.g. --features X"),
         (("fit", "weather.zarr", "KMeans", "--config", "no-such=1", "--out", "x"), "There is no setting no-such"),

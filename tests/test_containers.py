@@ -300,12 +300,25 @@ def test_masked_values_are_refused_not_uncovered(of_X):
     np.testing.assert_array_equal(unmasked, Ridge().fit(X, Y).coef_)
 
 
-def test_rows_of_xarray_that_are_labelled_in_another_way_are_refused():
+def test_rows_of_xarray_are_matched_by_their_labels_and_refused_where_they_have_others():
     grid = xr.DataArray(X, dims=["time", "band"], coords={"time": np.arange(500), "band": NAMES}).chunk(time=100)
     target = xr.DataArray(Y, dims="time", coords={"time": np.arange(500)})
     np.testing.assert_allclose(Ridge().fit(grid, target).coef_, Ridge().fit(X, Y).coef_)
+    other = target.assign_coords(time=np.arange(500) + 1)
     for data in (grid, grid.to_dataset("band")):
+        expected = Ridge().fit(data, target, np.abs(target)).coef_
+        np.testing.assert_array_equal(Ridge().fit(data, target[::-1], np.abs(target[::-1])).coef_, expected)
         with pytest.raises(ValueError, match="different coordinates along 'time'"):
-            Ridge().fit(data, target[::-1])
+            Ridge().fit(data, other)
         with pytest.raises(ValueError, match="sample_weight have different coordinates along 'time'"):
-            Ridge().fit(data, target, target[::-1])
+            Ridge().fit(data, target, other)
+
+
+def test_rows_of_a_table_are_weighed_by_their_latitude():
+    degrees = np.linspace(-60, 60, 500)
+    table = xr.DataArray(X, dims=["obs", "band"], coords={"lat": ("obs", degrees)})
+    expected = Ridge().fit(X, Y, np.cos(np.deg2rad(degrees))).coef_
+    for data in (table, table.chunk(obs=100), table.assign_coords(band=NAMES).to_dataset("band")):
+        np.testing.assert_allclose(Ridge().fit(data, Y, sample_weight="cos_lat").coef_, expected, rtol=1e-9)
+    with pytest.raises(ValueError, match="needs coordinates"):
+        Ridge().fit(X, Y, sample_weight="cos_lat")

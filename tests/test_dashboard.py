@@ -171,6 +171,22 @@ def test_a_sweep_costs_one_message_however_many_models_take_a_step():
     assert max(steps) == 100  # of 120
 
 
+def test_a_scheduler_that_does_not_answer_ends_no_fit():
+    from daskml_core.engine.events import FitBegan, FitEnded
+
+    class Gone(Scheduler):
+        def log_event(self, topic, msg):
+            self.messages.append(topic)
+            raise OSError("the scheduler has gone")
+
+    client = Gone()
+    feed = Feed(client)
+    feed(FitBegan("a", ("A",)))
+    client.status = "closed"
+    feed(FitEnded("done", 1.0, 1.0, 0))
+    assert client.messages == [TOPIC]
+
+
 def test_events_are_sent_as_plain_values():
     import msgpack
 

@@ -1,5 +1,8 @@
 """Pictures: what is drawn of lazy data is what scikit-learn draws of the rows in memory, and no row comes to the client."""
 
+import subprocess
+import sys
+
 import dask.array as da
 import matplotlib
 import numpy as np
@@ -37,6 +40,7 @@ from daskml_core.model_selection import (
     LearningCurveDisplay,
     TimeSeriesSplit,
     cross_val_predict,
+    cross_validate,
     learning_curve,
 )
 from daskml_core.pipeline import make_pipeline
@@ -193,9 +197,24 @@ def test_out_of_fold_scores_are_drawn():
     scores = cross_val_predict(LogisticRegression(), lazy(X), lazy(TWO), cv=3, method="decision_function")
     expected = reference.roc_auc_score(TWO, np.asarray(scores))
     assert RocCurveDisplay.from_predictions(TWO, scores, pos_label="yes").roc_auc == pytest.approx(expected)
-    for kind in (RocCurveDisplay, PrecisionRecallDisplay):
-        with pytest.raises(NotImplementedError, match="cross_val_predict"):
-            kind.from_cv_results({}, X, TWO)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_curves_of_folds_are_scikit_learns(no_rows_to_the_client, weighted):
+    options = {"sample_weight": WEIGHT if weighted else None}
+    rows = lazy(X)
+    found = cross_validate(LogisticRegression(), rows, TWO, cv=3, return_estimator=True, return_indices=True)
+    ours = RocCurveDisplay.from_cv_results(found, rows, TWO, **options)
+    theirs = reference.RocCurveDisplay.from_cv_results(found, X, TWO, **options)
+    for a, b in zip([*ours.fpr, *ours.tpr], [*theirs.fpr, *theirs.tpr], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-15)
+    assert [line.get_label() for line in ours.line_] == [line.get_label() for line in theirs.line_]
+    ours = PrecisionRecallDisplay.from_cv_results(found, rows, TWO, **options)
+    theirs = reference.PrecisionRecallDisplay.from_cv_results(found, X, TWO, **options)
+    np.testing.assert_allclose(ours.average_precision, theirs.average_precision, rtol=1e-12)
+    np.testing.assert_allclose(ours.prevalence_pos_label, theirs.prevalence_pos_label, rtol=1e-12)
+    with pytest.raises(ValueError, match="return_indices=True"):
+        RocCurveDisplay.from_cv_results({}, X, TWO)
 
 
 @pytest.mark.parametrize(
@@ -391,6 +410,8 @@ def test_a_path_of_a_pipeline_a_class_and_a_fitted_model():
     np.testing.assert_allclose(display.coefficients[near], alone[-1].coef_[1], atol=1e-3)
     with pytest.raises(ValueError, match="pass target="):
         CoefficientPathDisplay.from_estimator(model, X, THREE, values=[1.0])
+    with pytest.raises(ValueError, match="1 feature names"):
+        CoefficientPathDisplay.from_estimator(Ridge(), X, Z, values=[1.0], feature_names=["a"])
     with pytest.raises(ValueError, match="no penalties"):
         CoefficientPathDisplay.from_estimator(LinearRegression(), X, Z)
     with pytest.raises(ValueError, match="X and y are needed"):
@@ -524,6 +545,47 @@ def test_classes_by_name_keep_their_colours_whichever_are_on_the_map():
     np.testing.assert_array_equal(whole.codes, (truth.values == "sea").astype(int))
 
 
+def test_grids_are_drawn_as_their_complete_samples():
+    grid = image().transpose("lat", "lon", "band")
+    whole = grid.values.reshape(-1, 2)
+    complete = ~np.isnan(whole).any(axis=1)
+    rows = whole[complete]
+    target = grid.isel(band=0, drop=True) + 0.5 * np.random.default_rng(5).normal(size=(24, 40))
+    numbers = target.values.ravel()[complete]
+    labels = xr.where(target > 2.5, "north", "south")
+    names = labels.values.ravel()[complete]
+
+    model = LogisticRegression().fit(grid, labels, feature_dim="band")
+    expected = reference.confusion_matrix(names, model.predict(rows))
+    found = ConfusionMatrixDisplay.from_estimator(model, grid, labels)
+    np.testing.assert_array_equal(found.confusion_matrix, expected)
+    roc = RocCurveDisplay.from_estimator(model, grid, labels)
+    assert roc.roc_auc == pytest.approx(reference.roc_auc_score(names, model.decision_function(rows)), rel=1e-12)
+    line = LinearRegression().fit(grid, target, feature_dim="band")
+    assert ResidualsDisplay.from_estimator(line, grid, target).counts.sum() == complete.sum()
+
+    options = {"cv": 3, "train_sizes": [0.5, 1.0], "shuffle": True, "scoring": "neg_log_loss"}
+    of_grid = learning_curve(LogisticRegression(), grid, labels, params={"feature_dim": "band"}, **options)
+    of_rows = learning_curve(LogisticRegression(), rows, names, **options)
+    for a, b in zip(of_grid, of_rows, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    values = [0.1, 10.0]
+    path = CoefficientPathDisplay.from_estimator(
+        Ridge(), grid, target, values=values, params={"feature_dim": "band"}, feature_names=["a", "b"]
+    )
+    np.testing.assert_allclose(path.coefficients[1], Ridge(alpha=10.0).fit(rows, numbers).coef_, rtol=1e-8)
+    folds = cross_validate(
+        LogisticRegression(),
+        grid,
+        labels,
+        cv=3,
+        return_estimator=True,
+        return_indices=True,
+        params={"feature_dim": "band"},
+    )
+    assert len(RocCurveDisplay.from_cv_results(folds, grid, labels).roc_auc) == 3
+
+
 def test_what_is_no_map_is_refused():
     for labels, word in (
         (np.zeros(5), "two dimensions"),
@@ -532,6 +594,7 @@ def test_what_is_no_map_is_refused():
     ):
         with pytest.raises(ValueError, match=word):
             ClusterMapDisplay.from_predictions(labels)
+    assert (ClusterMapDisplay.from_predictions(np.full((2, 3), np.nan)).codes == -1).all()
     with pytest.raises(ValueError, match="not among classes"):
         ClusterMapDisplay.from_predictions(np.zeros((2, 2)), classes=[1, 2])
 
@@ -575,6 +638,23 @@ def test_a_display_of_reduced_arrays_draws_on_the_callers_axes(name, tmp_path):
     assert (display.ax_, display.figure_) == (ax, figure)
     display.figure_.savefig(tmp_path / "picture.png", dpi=20)
     assert isinstance(display, getattr(inspection, name))
+
+
+def test_matplotlib_is_imported_when_something_is_drawn():
+    code = "import sys, daskml_core.inspection, daskml_core.metrics; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "sklearn" in loaded
+    assert not {"matplotlib", "xarray", "zarr", "distributed", "dask.array"} & set(loaded)
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in REDUCED if not n.startswith(("Confusion", "Roc", "Precision", "Learning"))]
+)
+def test_without_matplotlib_the_error_says_what_to_install(name, monkeypatch):
+    display = REDUCED[name]()
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=f"{name} draws with matplotlib.*pip install matplotlib"):
+        display.plot()
 
 
 def test_metrics_offers_what_it_draws():

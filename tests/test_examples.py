@@ -11,6 +11,14 @@ from PIL import Image
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
+def run(name, folder):
+    """What a script prints; a warning ends it."""
+    command = [sys.executable, "-W", "error", EXAMPLES / name, folder]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"MPLBACKEND": "Agg"})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.parametrize(
     ("name", "picture", "says"),
     [
@@ -22,14 +30,12 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
     ],
 )
 def test_an_example_runs_and_draws_its_picture(tmp_path, name, picture, says):
-    done = subprocess.run(
-        [sys.executable, "-W", "error", EXAMPLES / name, tmp_path],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"MPLBACKEND": "Agg"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert says in done.stdout
+    assert says in run(name, tmp_path)
     with Image.open(tmp_path / picture) as image:
         assert min(image.size) > 100
         assert len(image.convert("RGB").getcolors(1 << 24)) > 50
+
+
+def test_a_fit_that_is_killed_goes_on_to_the_same_bits(tmp_path):
+    said = run("resume_after_kill.py", tmp_path)
+    assert "same bits: True" in said and "checkpoint removed: True" in said

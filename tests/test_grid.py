@@ -246,6 +246,35 @@ def test_a_field_that_lacks_a_dimension_has_no_chunks_merged_and_is_not_read_by_
     np.testing.assert_array_equal(label, expected.predict(ds.assign(height=height.compute())))
 
 
+@pytest.mark.parametrize("name", ["_FillValue", "missing_value"])
+def test_values_that_attributes_call_missing_are_masked(name):
+    x = values()
+    ds = dataset(x)
+    expected = KMeans(3, random_state=0).fit((ds * 100).round())
+    raw = (ds * 100).round().fillna(-9999).astype("i2")
+    for variable in raw.data_vars.values():
+        variable.attrs = {name: np.int16(-9999), "units": "K"}
+    model = KMeans(3, random_state=0).fit(raw)
+    np.testing.assert_allclose(model.cluster_centers_, expected.cluster_centers_, rtol=1e-6)
+    xr.testing.assert_equal(model.predict(raw).compute(), expected.predict((ds * 100).round()).compute())
+    cube = raw.to_dataarray("band").assign_attrs({name: -9999})
+    assert KMeans(3, random_state=0).fit(cube.chunk(band=1)).inertia_ == pytest.approx(model.inertia_, rel=1e-6)
+    assert Ridge().fit(raw[["t", "u"]], raw.v).coef_ == pytest.approx(
+        Ridge().fit((ds * 100).round()[["t", "u"]], (ds * 100).round().v).coef_, rel=1e-6
+    )
+    with pytest.raises(ValueError, match="contains NaN"):  # a table has no mask
+        KMeans(2).fit(cube.isel(time=0, lat=0, drop=True).chunk())
+
+
+def test_a_target_in_other_chunks_is_told_with_its_size():
+    ds = dataset(values(), {"time": 2})
+    expected = Ridge().fit(ds[["t", "u"]], ds.v).coef_
+    for chunks in ({"time": 3}, {"time": 1}, {"lon": 5}):
+        with pytest.warns(UserWarning, match=r"y is chunked in another way than X.* at most 0.0 MiB"):
+            model = Ridge().fit(ds[["t", "u"]], ds.v.chunk(chunks))
+        np.testing.assert_allclose(model.coef_, expected, rtol=1e-12)
+
+
 def test_variables_chunked_differently_are_merged_and_told():
     x = values()
     ds = dataset(x, {"time": 2})
@@ -314,6 +343,18 @@ def test_the_accessor_fits_masks_and_predicts():
     assert model.cluster_sizes_.sum() == np.isfinite(x[:, np.asarray(north)]).all(axis=-1).sum()
     label = ds.ml.predict(model, mask=north)
     assert np.isnan(label.sel(lat=ds.lat[~north])).all()
+    kept = ds.ml.predict(model, mask=north, fill_value=-1)
+    assert kept.dtype == np.int32
+    assert kept.encoding["_FillValue"] == -1
+    np.testing.assert_array_equal(kept, label.fillna(-1))
+    turned = ds.ml.fit(KMeans(3, random_state=0), mask=north.isel(lat=slice(None, None, -1)))
+    assert turned.inertia_ == model.inertia_
+    with pytest.raises(ValueError, match="different coordinates along 'lat'"):
+        ds.ml.fit(KMeans(3), mask=north.assign_coords(lat=ds.lat + 1))
+    with pytest.raises(ValueError, match=r"mask lies on .*'depth': 2"):
+        ds.ml.predict(model, mask=north.expand_dims(depth=2))
+    with pytest.raises(TypeError, match="mask must be a boolean DataArray"):
+        ds.ml.fit(KMeans(3), mask=np.asarray(north))
     array = ds.to_dataarray("name")
     same = array.ml.fit(KMeans(3, random_state=0), dims=("lat", "time", "lon"), mask=north)
     assert same.inertia_ == pytest.approx(model.inertia_, rel=1e-6)

@@ -205,6 +205,54 @@ def test_linear_machines_join_a_batch(scaled):
     assert found.n_sweeps_ == 2
 
 
+@pytest.mark.parametrize(
+    ("n", "options", "grid", "sweeps"),
+    [
+        (900, {}, {"C": CS}, 2),
+        (900, {"solver": "newton"}, {"C": [1e-3, 1.0], "class_weight": [None, {"ash": 3.0}]}, 9),
+        (70_000, {}, {"C": [1e-3, 1.0], "class_weight": [None, {"ash": 3.0}]}, 10),
+    ],
+    ids=str,
+)
+def test_machines_of_several_classes_join_a_batch_and_are_the_machines_alone(n, options, grid, sweeps):
+    X, y = three_classes(n=n)
+    model, cv = LinearSVC(**options), theirs.KFold(3)
+    for batched, alone in models_and_models_alone(model, list(theirs.ParameterGrid(grid)), X, y, cv, 8000):
+        np.testing.assert_allclose(batched, alone, rtol=0, atol=1e-10 * np.abs(alone).max())
+    reads = []
+    with dask.config.set({"daskml-core.residency": False}):
+        search = GridSearchCV(model, grid, cv=cv).fit(counting_array(X, (8000, -1), reads), y)
+    assert search.search_plan_.n_batches == 1
+    assert len(reads) == -(-n // 8000) * search.n_sweeps_
+    assert search.n_sweeps_ <= sweeps
+    best = LinearSVC(**options, **search.best_params_).fit(lazy(X, 8000), y)
+    np.testing.assert_allclose(search.best_estimator_.coef_, best.coef_, rtol=0, atol=2e-4)
+    assert search.predict(X).dtype == y.dtype
+
+
+def test_huber_regressions_are_one_batch_in_the_sweeps_of_the_slowest():
+    X, _ = two_classes(n=900)
+    target = X @ np.arange(1.0, 7.0) + np.random.default_rng(0).standard_t(2, size=900)
+    grid = {"epsilon": [1.2, 1.35, 2.0], "alpha": [1e-4, 10.0]}
+    reads = []
+    with dask.config.set({"daskml-core.residency": False}):
+        found = GridSearchCV(HuberRegressor(tol=1e-8), grid, cv=4).fit(counting_array(X, (97, -1), reads), target)
+    alone = HuberRegressor(tol=1e-8, **found.best_params_).fit(lazy(X), target)
+    assert found.search_plan_.n_batches == 1
+    assert len(reads) == 10 * found.n_sweeps_
+    assert found.n_sweeps_ <= 2.5 * alone.n_sweeps_
+    expected = theirs.GridSearchCV(reference.HuberRegressor(tol=1e-10, max_iter=2000), grid, cv=4).fit(X, target)
+    same_scores(found, expected, rtol=1e-6)
+    np.testing.assert_allclose(found.best_estimator_.coef_, alone.coef_, rtol=0, atol=1e-7)
+    assert found.best_estimator_.scale_ == pytest.approx(alone.scale_, rel=1e-7)
+
+
+def test_balanced_machines_of_several_classes_are_fitted_one_after_the_other():
+    X, y = three_classes(n=300)
+    search = GridSearchCV(LinearSVC(class_weight="balanced"), {"C": [1.0]}, cv=3).fit(lazy(X), y)
+    assert "another way on every split" in search.search_plan_.reason
+
+
 def test_a_machine_without_probabilities_has_no_log_loss():
     X, y = two_classes(n=300)
     with pytest.warns(UserWarning, match="Scoring failed"):
@@ -293,6 +341,8 @@ def models_and_models_alone(model, settings, X, y, cv, chunk):
         (PoissonRegressor(solver="lbfgs"), {"alpha": [1e-3, 1.0]}),
         (Ridge(), {"alpha": [1e-3, 100.0], "fit_intercept": [True, False]}),
         (Lasso(), {"alpha": [1e-3, 0.1]}),
+        (HuberRegressor(), {"alpha": [1e-4, 1.0], "epsilon": [1.1, 2.0], "fit_intercept": [True, False]}),
+        (HuberRegressor(solver="lbfgs"), {"epsilon": [1.35, 2.0]}),
     ],
     ids=str,
 )
@@ -575,7 +625,7 @@ def test_any_other_estimator_is_fitted_one_after_the_other_and_the_plan_says_so(
 @pytest.mark.parametrize(
     ("model", "params", "reason"),
     [
-        (HuberRegressor(), {}, "HuberRegressor does not know lockstep"),
+        (pipeline.make_pipeline(StandardScaler(), HuberRegressor()), {}, "not part of HuberRegressor's objective"),
         (LinearSVC(loss="hinge"), {}, "each machine's own margin"),
         (pipeline.make_pipeline(preprocessing.MinMaxScaler(), Ridge()), {}, "only a StandardScaler"),
         (LogisticRegression(solver="sgd", max_iter=3, tol=1e-3), {}, "order of its own"),

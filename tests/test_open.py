@@ -152,13 +152,24 @@ def test_chunks_that_hold_zeros_only_do_not_hide_a_coordinate(tmp_path):
     assert daskml_core.open(tmp_path / "x.zarr").time.values.tolist() == [0, 0, 1, 2]
 
 
-def test_links_and_codecs_of_any_array_of_a_group_are_refused_at_once(tmp_path):
+def test_links_are_refused_before_a_chunk_is_read_through_one_and_codecs_at_once(tmp_path):
     grid().to_zarr(tmp_path / "x.zarr", consolidated=False)
     chunk = tmp_path / "x.zarr/u/c/0/0/0"
     chunk.rename(tmp_path / "elsewhere")
     chunk.symlink_to(tmp_path / "elsewhere")
+    ds = daskml_core.open(tmp_path / "x.zarr")
     with pytest.raises(UntrustedStoreError, match="leaves the store"):
-        daskml_core.open(tmp_path / "x.zarr")
+        KMeans(2).fit(ds[["t", "u"]])
+    model = KMeans(2, random_state=0).fit(ds[["t"]])
+    with pytest.raises(UntrustedStoreError, match="leaves the store"):
+        model.predict(ds[["u"]].rename(u="t"))
+    for part in ("v", "lat/c"):
+        (tmp_path / "x.zarr" / part).rename(tmp_path / "outside")
+        (tmp_path / "x.zarr" / part).symlink_to(tmp_path / "outside")
+        with pytest.raises(UntrustedStoreError, match="leaves the store"):
+            daskml_core.open(tmp_path / "x.zarr")
+        (tmp_path / "x.zarr" / part).unlink()
+        (tmp_path / "outside").rename(tmp_path / "x.zarr" / part)
     with dask.config.set({"daskml-core.links": "follow"}):
         assert "u" in daskml_core.open(tmp_path / "x.zarr")
     described = (tmp_path / "x.zarr/v/zarr.json").read_text()
@@ -194,6 +205,10 @@ def test_a_bucket_is_opened_fitted_and_written_back_to(s3, tmp_path, backend):
         KMeans(2).fit(daskml_core.open(url, **how).label.expand_dims("feature"))
     with pytest.raises(MissingChunksError, match="lacks 1 of 6 chunks"):
         open_zarr(url, "label", **how)
+    client.delete_object(Bucket="bucket", Key=f"{backend}.zarr/label/c/0/0/0")
+    half = KMeans(2, random_state=0).fit(expected[["t"]].rename(t="label"))
+    with pytest.raises(MissingChunksError, match="lacks 2 of 6 chunks"):  # before a block of the prediction is read
+        half.predict(daskml_core.open(url, **how)[["label"]])
 
 
 def test_stores_reach_the_processes_of_a_cluster_and_give_the_bits_of_threads(s3):

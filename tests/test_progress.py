@@ -249,9 +249,17 @@ def test_a_terminal_shows_fits_that_take_long_and_no_others(script):
     assert "Ridge" in shown and "\u2713" in shown and "sweep" in shown and "\x1b[" in shown
 
 
-def test_what_is_no_terminal_stays_quiet(script):
-    found = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["off", "quick", "slow"] and found.stderr == ""
+def test_what_is_no_terminal_stays_quiet(monkeypatch):
+    class Tty(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream, kind in ((io.StringIO(), None), (None, None), (Tty(), Terminal)):
+        monkeypatch.setattr(sys, "stderr", stream)
+        found = progress.display_of_this_fit()
+        assert found is None if kind is None else isinstance(found._canvas, kind)
+        with dask.config.set({"daskml-core.progress": "off"}):
+            assert progress.display_of_this_fit() is None
 
 
 def test_a_notebook_shows_one_line_that_is_kept_in_its_file(script):

@@ -313,7 +313,9 @@ def test_coupled_pairs_give_back_consistent_probabilities():
 
 
 @pytest.mark.parametrize("C", [1e-3, 1.0, 1e5])
-@pytest.mark.parametrize("case", ["sorted", "duplicates with both labels", "constant features", "one row of a class"])
+@pytest.mark.parametrize(
+    "case", ["sorted", "duplicates with both labels", "constant features", "one block of a class", "one row of a class"]
+)
 def test_hard_data_converges(case, C, swept):
     X, y = cancer()
     if case == "sorted":
@@ -324,7 +326,9 @@ def test_hard_data_converges(case, C, swept):
     elif case == "constant features":
         X = np.column_stack([X, np.ones(len(X)), np.full(len(X), 1e6)])
     else:
-        keep = np.concatenate([np.flatnonzero(y == 0)[150:151], np.flatnonzero(y == 1)])
+        few, many = np.flatnonzero(y == 0), np.flatnonzero(y == 1)
+        few = few[100:160] if case == "one block of a class" else few[150:151]
+        keep = np.concatenate([many[:180], few, many[180:]])
         X, y = X[keep], y[keep]
     settings = {"C": C, "gamma": 0.05}
     ours = SVC(**settings).fit(lazy(X, 60), y)
@@ -336,6 +340,25 @@ def test_hard_data_converges(case, C, swept):
     assert dual <= objectives(theirs, X, y, C, K)[0]
     assert ours.converged_
     assert ours.duality_gap_ <= 1e-3
+
+
+@pytest.mark.parametrize(  # a linear machine with C=1e5 converges too, in ten seconds: libsvm would take millions of steps
+    ("kernel", "C"),
+    [("linear", 1e-3), ("linear", 1e3), ("poly", 1e-3), ("poly", 1e5), ("sigmoid", 1e-3), ("sigmoid", 1e5)],
+)
+def test_three_classes_of_which_most_blocks_miss_one_converge(kernel, C, swept, monkeypatch):
+    monkeypatch.setattr(_base, "SAMPLE_ROWS", 60)
+    monkeypatch.setattr(_base, "SAMPLE_PER_CLASS", 20)
+    X, y = load_iris(return_X_y=True)
+    X = np.column_stack([(X - X.mean(axis=0)) / X.std(axis=0), np.full(len(X), 3.0)])
+    X, y = np.concatenate([X, X[45:55]]), np.concatenate([y, y[:10]])  # sorted by class; rows with both labels
+    ours = SVC(kernel=kernel, C=C).fit(lazy(X, 20), y)  # no warning: it converged
+    assert ours.converged_
+    assert ours.n_sweeps_ > 2
+    if kernel != "sigmoid":  # which has many stationary points at a large C
+        theirs = reference.SVC(kernel=kernel, C=C).fit(X, y)
+        assert abs(ours.score(X, y) - theirs.score(X, y)) <= 0.01
+        assert ours.duality_gap_ <= 1e-3
 
 
 def test_a_class_that_no_sampled_row_belongs_to_is_found(swept, monkeypatch):

@@ -56,6 +56,23 @@ def test_skops_trusts_what_is_given_to_it_and_gives_back_the_same(model):
     same_bits(predictions(skops.io.loads(data)), predictions(theirs))
 
 
+@pytest.mark.parametrize("model", MODELS, ids=identify)
+def test_single_precision_halves_the_arrays_and_predicts_alike(model):
+    model = fitted(model)
+    single = daskml_core.to_sklearn(model, dtype="float32")
+    parts = [step for _, step in single.steps] if hasattr(single, "steps") else [single]
+    arrays = [a for part in parts for a in vars(part).values() if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+    assert all(a.dtype == np.float32 for a in arrays)
+    for name, found in predictions(single, X.astype("f4")).items():
+        expected = predictions(model)
+        if name not in expected:
+            continue
+        if found.dtype.kind in "iUb":
+            assert (found == expected[name]).mean() > (0.9 if isinstance(model, OneClassSVM) else 0.99)
+        else:
+            np.testing.assert_allclose(found, expected[name], rtol=2e-3, atol=2e-3)
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize("model", [m for m in MODELS if not isinstance(m, PolynomialCountSketch)], ids=identify)
 def test_an_onnx_model_predicts_the_same(model):

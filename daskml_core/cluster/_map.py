@@ -180,10 +180,10 @@ class ClusterMapDisplay:
         x = np.arange(n_x) * self.step if self.x is None else self.x
         y = np.arange(n_y) * self.step if self.y is None else self.y
         shown = np.ma.masked_less(np.asarray(self.codes), 0)
-        norm = BoundaryNorm(np.arange(n + 1) - 0.5, n)
+        norm = BoundaryNorm(np.arange(max(n, 1) + 1) - 0.5, max(n, 1))
         ax.set_facecolor(masked)
         self.mesh_ = ax.pcolormesh(
-            _borders(x), _borders(y), shown, cmap=ListedColormap(shades), norm=norm, rasterized=True
+            _borders(x), _borders(y), shown, cmap=ListedColormap(shades or [masked]), norm=norm, rasterized=True
         )
         if self.y is None:  # rows of an image go down
             ax.invert_yaxis()

@@ -215,7 +215,7 @@ def scan(base: str, root: str, ndim: int, name: str, *, follow_links: bool = Fal
     """
     inside = os.path.realpath(root)
     if not follow_links:
-        _refuse_link_out(base, inside, "", name)
+        refuse_link_out(base, inside, "", name)
     sizes: dict[str, int] = {}
     stamps: dict[str, int] = {}
     described: list[tuple[str, int, int]] = []
@@ -229,7 +229,7 @@ def scan(base: str, root: str, ndim: int, name: str, *, follow_links: bool = Fal
         for entry in entries:
             key = prefix + entry.name
             if not follow_links and entry.is_symlink():
-                _refuse_link_out(entry.path, inside, key, name)
+                refuse_link_out(entry.path, inside, key, name)
             try:
                 held = entry.stat()
             except FileNotFoundError:
@@ -248,7 +248,13 @@ def scan(base: str, root: str, ndim: int, name: str, *, follow_links: bool = Fal
     return Present(sizes, stamps=stamps, metadata_stamp=hash(tuple(described)))
 
 
-def _refuse_link_out(path: str, inside: str, key: str, name: str) -> None:
+def refuse_link_out(path: str, inside: str, key: str, name: str) -> None:
+    """Refuse a path that leads out of a store.
+
+    Raises
+    ------
+    UntrustedStoreError
+    """
     target = os.path.realpath(path)
     if target != inside and not target.startswith(inside + os.sep):
         what = f"Chunk or directory {key!r} of array {name}" if key else f"Array {name}"

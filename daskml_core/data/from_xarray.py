@@ -32,7 +32,7 @@ def find_feature_dim(array: Any, feature_dim: str | None) -> str:
             return str(candidates[0])
     raise ValueError(
         f"Which of the dimensions {array.dims} holds the features cannot be told. Pass feature_dim=..., "
-        f"or name it one of {FEATURE_DIMS}."
+        f"or name it one of {FEATURE_DIMS}; one variable alone is a Dataset with one feature, X.to_dataset(name=...)."
     )
 
 
@@ -61,16 +61,26 @@ def from_dataarray(
     return from_memory(values), feature_labels(array, dim)
 
 
-def refuse_other_coordinates(X: Any, other: Any, what: str) -> None:
-    """Refuse a target or weights whose rows are labelled in another way than those of X; nothing is reordered here."""
-    for dim in set(X.dims) & set(other.dims):
+def in_the_order_of(X: Any, other: Any, what: str) -> Any:
+    """A target or weights with their rows in the order of X's labels.
+
+    Raises
+    ------
+    ValueError : rows that are labelled in another way than those of X.
+    """
+    for dim in [d for d in other.dims if d in X.dims]:
         if dim not in X.indexes or dim not in other.indexes or X.sizes[dim] != other.sizes[dim]:
             continue
-        if not X.indexes[dim].equals(other.indexes[dim]):
+        labels, own = X.indexes[dim], other.indexes[dim]
+        if labels.equals(own):
+            continue
+        if not (labels.is_unique and own.is_unique and labels.difference(own).empty):
             raise ValueError(
                 f"X and {what} have different coordinates along {dim!r}. Align them first, e.g. "
                 f"xarray.align(X, {what}, join='inner'), or drop the coordinates."
             )
+        other = other.sel({dim: labels})
+    return other
 
 
 def dataset_dim(dataset: Any) -> str:

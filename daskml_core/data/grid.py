@@ -18,6 +18,7 @@ import numpy as np
 from daskml_core.data.blocks import BlockedArray, Derived, RowBlocks
 from daskml_core.data.from_dask import from_dask, may_read
 from daskml_core.data.from_xarray import feature_labels, find_feature_dim, stack_features
+from daskml_core.data.missing import without_fill
 from daskml_core.data.read import compute_dtype
 from daskml_core.kernels.complete import Complete, keep
 
@@ -89,10 +90,11 @@ def _tell_merge(array: Any, chunks: dict[str, tuple[int, ...]], name: str) -> No
 
 
 def flatten_features(X: Any, feature_dim: str | None) -> tuple[BlockedArray, tuple[str, ...] | None, Grid]:
-    """Row-blocks of a grid, its features' names, and where its samples lie.
+    """Row-blocks of a grid, its features' names, and where its samples lie; see also `features_of`.
 
     A Dataset's variables are its features; a variable that lacks some of the dimensions is repeated along them.
     """
+    X = without_fill(X)
     if hasattr(X, "data_vars"):
         return _flatten_variables(X)
     _, names, _, grid = features_of(X, feature_dim)
@@ -102,6 +104,7 @@ def flatten_features(X: Any, feature_dim: str | None) -> tuple[BlockedArray, tup
 
 def features_of(X: Any, feature_dim: str | None) -> tuple[int, tuple[str, ...] | None, np.dtype[Any], Grid]:
     """Number, names and common dtype of a grid's features, and where its samples lie; no graph is looked at."""
+    X = without_fill(X)
     if hasattr(X, "data_vars"):
         arrays = list(X.data_vars.values())
         dims = tuple(dict.fromkeys(str(dim) for array in arrays for dim in array.dims))
@@ -146,6 +149,15 @@ def on_grid(array: Any, dims: tuple[str, ...], chunks: dict[str, tuple[int, ...]
     return array.transpose(*dims).chunk(chunks)
 
 
+def _tell_other_chunks(value: Any, what: str) -> None:
+    warnings.warn(
+        f"{what} is chunked in another way than X: its chunks are cut and merged to X's. Held for it: at most "
+        f"{value.nbytes / 2**20:.1f} MiB. Chunk it as X to avoid this.",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
 def flatten_column(value: Any, grid: Grid, what: str) -> BlockedArray:
     """Row-blocks of a target or of weights on (some of) a grid's dimensions, in the order of its samples.
 
@@ -156,7 +168,7 @@ def flatten_column(value: Any, grid: Grid, what: str) -> BlockedArray:
     import xarray as xr
 
     if what == "sample_weight" and isinstance(value, str):
-        value = cosine_of_latitude(grid, value)
+        value = cosine_of_latitude(grid.template.coords, value)
     if isinstance(value, numbers.Real):
         value = xr.DataArray(float(value))
     if not isinstance(value, xr.DataArray):
@@ -166,8 +178,10 @@ def flatten_column(value: Any, grid: Grid, what: str) -> BlockedArray:
                 f"{grid.sizes}; got {type(value).__name__} of shape {getattr(value, 'shape', None)}."
             )
         value = xr.DataArray(value, dims=grid.dims)
-    value = aligned(value, grid, what)
+    value = without_fill(aligned(value, grid, what))
     chunks = dict(zip(grid.dims, grid.chunks, strict=True))
+    if value.chunks is not None and any(sizes_of(value)[dim] != chunks[dim] for dim in value.dims):
+        _tell_other_chunks(value, what)
     return from_dask(on_grid(value, grid.dims, chunks).data, feature_axis=None)
 
 
@@ -197,7 +211,7 @@ def aligned(value: Any, grid: Grid, what: str) -> Any:
     return value
 
 
-def cosine_of_latitude(grid: Grid, name: str) -> Any:
+def cosine_of_latitude(coords: Any, name: str) -> Any:
     """Weights that count a sample by the area it stands for: ``sample_weight="cos_lat"``.
 
     Raises
@@ -206,7 +220,6 @@ def cosine_of_latitude(grid: Grid, name: str) -> Any:
     """
     if name != "cos_lat":
         raise ValueError(f'sample_weight={name!r} is not known: "cos_lat", or weights by name of their dimensions.')
-    coords = grid.template.coords
     found = [c for c in coords if coords[c].attrs.get("standard_name") == "latitude"]
     found = found or [c for c in coords if str(c).lower() in LATITUDES]
     if len(found) != 1:

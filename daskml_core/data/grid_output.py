@@ -9,6 +9,7 @@ import numpy as np
 from daskml_core.data.from_xarray import find_feature_dim
 from daskml_core.data.grid import Grid, chunked, features_of, on_grid
 from daskml_core.data.identity import name_of
+from daskml_core.data.missing import as_result, without_fill
 from daskml_core.data.read import compute_dtype, refuse_not_finite
 from daskml_core.data.zarr_in_dask import refuse_incomplete
 from daskml_core.kernels.complete import rows_kept, rows_with_nan
@@ -68,6 +69,7 @@ def map_grid(X: Any, row_map: RowMap, *, feature_dim: str | None, columns: Colum
     import dask.array as da
     import xarray as xr
 
+    X = without_fill(X)
     _, names, held, grid = features_of(X, feature_dim)
     source, own = _features_last(X, grid, feature_dim)
     refuse_incomplete(source)
@@ -89,12 +91,13 @@ def map_grid(X: Any, row_map: RowMap, *, feature_dim: str | None, columns: Colum
         meta=np.empty((0,) * len(chunks), dtype=result),
     )
     dims = [*grid.dims]
-    kept = {key: coord for key, coord in grid.template.coords.items() if set(coord.dims) <= set(grid.dims)}
+    coords = grid.template.coords
+    kept = {key: as_result(coord) for key, coord in coords.items() if set(coord.dims) <= set(grid.dims)}
     if row_map.n_columns is not None:
         other, labels = columns or ("output", None)
         dims.append(other)
         if own is not None and other == own.name:
-            kept[other] = own
+            kept[other] = as_result(own)
         elif labels is not None:
             kept[other] = labels
     answer = xr.DataArray(values, dims=dims, coords=kept, name=name)

@@ -67,7 +67,9 @@ def _blocked(value: Any, feature_dim: str | None) -> tuple[BlockedArray, tuple[s
     if kind in ("dataarray", "dataset"):
         from daskml_core.data import from_xarray
         from daskml_core.data.from_dask import from_dask
+        from daskml_core.data.missing import without_fill
 
+        value = without_fill(value)
         if grid.is_grid(value):
             column, names, _ = grid.flatten_features(value, feature_dim)
             return column, names
@@ -205,10 +207,14 @@ def load(
         if value is None:
             columns.append(None)
             continue
+        if what == "sample_weight" and isinstance(value, str):
+            if _package(X) != "xarray":
+                raise ValueError(f"sample_weight={value!r} needs coordinates: give X as a DataArray or a Dataset.")
+            value = grid.cosine_of_latitude(X.coords, value)
         if _package(X) == _package(value) == "xarray":
-            from daskml_core.data.from_xarray import refuse_other_coordinates
+            from daskml_core.data.from_xarray import in_the_order_of
 
-            refuse_other_coordinates(X, value, what)
+            value = in_the_order_of(X, value, what)
         if what == "sample_weight" and isinstance(value, numbers.Real):
             value = np.full(matrix.n_rows, float(value))
         column = as_column(value, what)

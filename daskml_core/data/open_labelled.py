@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from typing import Any
 
 import numpy as np
 
-from daskml_core.data.chunks import directory, label, lists
+from daskml_core.data.chunks import directory, label, lists, refuse_link_out
 from daskml_core.data.guard import GuardedArray, ReadPolicy
 from daskml_core.data.identity import identity
 from daskml_core.data.source import inspect
@@ -63,8 +64,10 @@ def _dataset_of(group: Any, policy: ReadPolicy, place: str) -> Any:
         return None
     for array in arrays.values():
         refuse_untrusted(array)
-        if directory(array) is not None and not policy.follow_links:
-            inspect(array, fill=True, follow_links=False, selections=())
+        base = directory(array)
+        if base is not None and not policy.follow_links:
+            # Its chunks are listed when they are used: a store may have hundreds of variables of so many thousand.
+            refuse_link_out(base, os.path.realpath(str(array.store.root)), "", label(array))
     try:
         stored = xr.open_zarr(
             group.store,
@@ -107,15 +110,25 @@ def _guarded(variable: Any, array: Any, policy: ReadPolicy) -> Any:
     if array.dtype.kind not in "fiubc" or array.ndim == 0:
         # A scalar is a name (of a grid mapping) more often than a value, and its chunk is left out where it is zero.
         blocks = dict(zip(variable.dims, _blocks(array), strict=True))
-        return variable.chunk(blocks) if blocks else variable.copy(data=variable.values)
+        if blocks:
+            return variable.chunk(blocks)
+        _look_at(array, policy)
+        return variable.copy(data=variable.values)
     if variable.dims == (name,):
         if array.nbytes > INDEX_BYTES:
             raise UntrustedStoreError(
                 f"Coordinate {label(array)} declares {array.nbytes:,} bytes; {INDEX_BYTES:,} are the most.",
                 label(array),
             )
+        _look_at(array, policy)
         return variable.copy(data=np.asarray(GuardedArray(array, policy)[...]))
     return variable.copy(data=_lazy(array, policy))
+
+
+def _look_at(array: Any, policy: ReadPolicy) -> None:
+    """Refuse an array that is about to be read whole for links and damage."""
+    if directory(array) is not None:
+        inspect(array, fill=True, follow_links=policy.follow_links)
 
 
 def with_names(array: Any, dims: tuple[str, ...]) -> Any:

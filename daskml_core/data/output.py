@@ -12,6 +12,7 @@ from daskml_core.data.grid import is_grid
 from daskml_core.data.grid_output import Columns, map_grid, run_row_map
 from daskml_core.data.identity import identity, name_of
 from daskml_core.data.load import as_blocked, is_lazy
+from daskml_core.data.missing import as_result
 from daskml_core.data.read import compute_dtype, read_block
 from daskml_core.sweep import Array, RowMap
 
@@ -129,7 +130,7 @@ def _map_xarray(
             kept = {features}
     values = _lazy(column, row_map, names, identity(X)) if lazy else _computed(column, row_map, names)
     kept.add(dim)
-    coords = {key: coord for key, coord in X.coords.items() if set(coord.dims) <= kept}
+    coords = {key: as_result(coord) for key, coord in X.coords.items() if set(coord.dims) <= kept}
     dims = [dim]
     if row_map.n_columns is not None:
         other, labels = columns or ("output", None)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from daskml_core.data.grid import sizes_of
+from daskml_core.data.missing import meaning
 from daskml_core.data.stores import Backend, Options, as_store, plainly
 from daskml_core.errors import UnfinishedStoreError
 from daskml_core.sweep import Array
@@ -61,7 +62,8 @@ def write(
 
     Notes
     -----
-    Memory: one block of the input and of the output for each thread; each is read once.
+    Memory: one block of the input and of the output for each thread; each is read once. Text is written as such, empty where
+    a sample lacks a value.
 
     Examples
     --------
@@ -75,6 +77,7 @@ def write(
     21.0
     """
     dataset = result.to_dataset(name=result.name or "result") if hasattr(result, "to_dataset") else result
+    dataset = _text_of_known_kind(dataset)
     lazy = {str(name): array for name, array in dataset.data_vars.items() if array.chunks is not None and array.ndim}
     if not lazy:
         raise ValueError("Nothing here is lazy: write it with xarray's own to_zarr.")
@@ -83,6 +86,25 @@ def write(
         if store.read_only:
             raise ValueError(f"{place} is opened to be read. Open it to be written, or pass its path or URL.")
         _write(dataset, lazy, store, place, region, encoding or {}, resume, overwrite)
+
+
+def _text(values: Array) -> Array:
+    """Text of NumPy's own kind; empty where there is none."""
+    missing = np.asarray([value is None or value != value for value in values.reshape(-1)], dtype=bool)
+    found = np.where(missing.reshape(values.shape), "", values)
+    if not all(isinstance(value, str) for value in found.reshape(-1)):
+        raise TypeError("Objects that are no text cannot be written. Convert them to numbers or text first.")
+    return np.asarray(found.astype("T"))
+
+
+def _text_of_known_kind(dataset: Any) -> Any:
+    """The Dataset with lazy objects as text: xarray's writer would load them whole, to see what they are."""
+    changed = {
+        name: array.copy(data=array.data.map_blocks(_text, dtype="T", meta=np.empty((0,) * array.ndim, dtype="T")))
+        for name, array in dataset.data_vars.items()
+        if array.chunks is not None and array.dtype.kind == "O"
+    }
+    return dataset.assign(changed) if changed else dataset
 
 
 def _write(
@@ -96,7 +118,7 @@ def _write(
     overwrite: bool,
 ) -> None:
     if region is not None:
-        _require_aligned_region(dataset, store, region)
+        lazy, region = _aligned_region(dataset, lazy, store, region)
         marks = f"{MARKS}_region_" + "_".join(f"{dim}{s.start}-{s.stop}" for dim, s in sorted(region.items()))
     else:
         marks = MARKS
@@ -180,6 +202,8 @@ def _write_template(dataset: Any, lazy: Mapping[str, Any], store: Any, encoding:
     clean = dataset.drop_encoding()
     for name, array in dataset.variables.items():
         kept = {key: value for key, value in array.encoding.items() if key in ("grid_mapping", "units", "calendar")}
+        if array.dtype.kind in "iu" and "_FillValue" in array.encoding:
+            kept["_FillValue"] = array.encoding["_FillValue"]
         clean[name].encoding.update(kept)
     merged = {name: {**own.get(name, {}), **dict(encoding.get(name, {}))} for name in {*own, *encoding}}
     clean.to_zarr(store, mode="w", compute=False, encoding=merged, write_empty_chunks=True, consolidated=False)
@@ -200,19 +224,47 @@ def _blocks_along(array: Any, dim: str) -> tuple[int, ...]:
     return (array.sizes[dim],) if array.chunks is None else sizes_of(array)[dim]
 
 
-def _require_aligned_region(dataset: Any, store: Any, region: Mapping[str, slice]) -> None:
+def _aligned_region(
+    dataset: Any, lazy: Mapping[str, Any], store: Any, region: Mapping[str, slice]
+) -> tuple[dict[str, Any], dict[str, slice]]:
+    """The variables with their dimensions as the store has them, and the region with both ends.
+
+    Raises
+    ------
+    ValueError : variables, dimensions, sizes or coordinates that are not the store's; blocks across chunks of the store.
+    """
+    import xarray as xr
     import zarr
 
+    target = xr.open_zarr(store, consolidated=False, chunks=None)
     group = zarr.open_group(store, mode=_reading(store), use_consolidated=False)
-    for name, array in dataset.data_vars.items():
-        target: Any = group[str(name)]
-        for axis, dim in enumerate(array.dims):
-            part = region.get(str(dim), slice(0, target.shape[axis]))
-            chunk, size = target.chunks[axis], target.shape[axis]
-            if part.stop - part.start != array.sizes[dim]:
-                raise ValueError(
-                    f"The region has {part.stop - part.start} along {dim!r}, the result {array.sizes[dim]}."
-                )
+    lacking = [name for name in lazy if name not in target.data_vars]
+    if lacking:
+        raise ValueError(
+            f"The store has no variable {lacking[0]!r} to write a region of; it has {list(target.data_vars)}."
+        )
+    strange = [str(dim) for dim in region if dim not in target.sizes]
+    if strange:
+        there = [str(dim) for dim in target.sizes]
+        raise ValueError(f"The region is along {strange[0]!r}; the store has the dimensions {there}.")
+    whole: dict[str, slice] = {}
+    for dim, part in region.items():
+        start, stop, step = part.indices(target.sizes[dim])
+        if step != 1:
+            raise ValueError(f"The region has steps of {step} along {dim!r}; steps of 1 can be written.")
+        whole[str(dim)] = slice(start, stop)
+    turned = {}
+    for name, array in lazy.items():
+        dims = target[name].dims
+        if set(dims) != set(array.dims):
+            raise ValueError(f"{name!r} has the dimensions {array.dims} here and {dims} in the store.")
+        turned[name] = array = array.transpose(*dims)
+        for axis, dim in enumerate(dims):
+            size = target.sizes[dim]
+            part = whole.get(str(dim), slice(0, size))
+            _require_same_labels(dataset, target, str(dim), part)
+            stored: Any = group[name]
+            chunk = int((getattr(stored, "shards", None) or stored.chunks)[axis])
             bounds = [part.start + int(n) for n in np.cumsum([0, *_blocks_along(array, str(dim))])]
             bad = [n for n in bounds if n % chunk and n != size]
             if bad:
@@ -220,41 +272,81 @@ def _require_aligned_region(dataset: Any, store: Any, region: Mapping[str, slice
                     f"Blocks along {dim!r} begin or end at {bad[:4]}, inside of the store's chunks of {chunk}: two tasks "
                     f"would write one chunk. Choose the region and .chunk({{{dim!r}: {chunk}}}) to match."
                 )
+    return turned, whole
 
 
-def _write_block(
-    values: Array, store: Any, marks: str, name: str, dims: tuple[str, ...], start: tuple[int, ...], place: Any
-) -> None:
-    """Write one block where it lies, then mark it."""
+def _require_same_labels(dataset: Any, target: Any, dim: str, part: slice) -> None:
+    """Refuse a result whose labels along a dimension are not those of the place it is written to."""
+    n = dataset.sizes[dim]
+    if part.stop - part.start != n:
+        raise ValueError(f"The region has {part.stop - part.start} along {dim!r}, the result {n}.")
+    own, there = dataset.indexes.get(dim), target.indexes.get(dim)
+    if own is None or there is None or own.equals(there[part]):
+        return
+    at = next(i for i, (a, b) in enumerate(zip(own, there[part], strict=True)) if a != b)
+    raise ValueError(
+        f"The result has {own[at]} at {at} along {dim!r}, where the region of the store has {there[part][at]}: it belongs "
+        "elsewhere. Choose the region by its labels."
+    )
+
+
+def _encoded(values: Array, name: str, dims: tuple[str, ...], encoding: Mapping[str, Any], zarr_format: Any) -> Array:
+    """Values as the store holds them: scaled, filled, counted in its units; xarray's own writer does it, in memory."""
     import xarray as xr
     import zarr
 
+    if values.dtype.kind == "T":
+        return values
+    plain = values.dtype.kind == "f" and np.dtype(encoding.get("dtype", values.dtype)) == values.dtype
+    fill = encoding.get("_FillValue", np.nan)
+    if plain and fill != fill and not set(encoding) - {"dtype", "_FillValue"}:
+        return values
+    held = zarr.storage.MemoryStore()
+    settings = {name: {**encoding, "chunks": values.shape, "compressors": None}}
+    xr.Dataset({name: (dims, values)}).to_zarr(held, encoding=settings, consolidated=False, zarr_format=zarr_format)
+    stored: Any = zarr.open_array(held, path=name, mode="r")
+    return np.asarray(stored[...])
+
+
+def _write_block(
+    values: Array, target: Any, marks: Any, encoding: Mapping[str, Any], dims: tuple[str, ...], start: Any, place: Any
+) -> None:
+    """Write one block where it lies, then mark it: two requests to a store, as the arrays come with their metadata."""
     values = np.asarray(values)
-    region = {dim: slice(lo, lo + n) for dim, lo, n in zip(dims, start, values.shape, strict=True)}
-    xr.Dataset({name: (dims, values)}).to_zarr(
-        store, region=region, mode="r+", write_empty_chunks=True, consolidated=False
-    )
-    zarr.open_array(store, path=f"{marks}/{name}", mode="r+")[place] = 1
+    name = target.name.rpartition("/")[2]
+    raw = _encoded(values, name, dims, encoding, target.metadata.zarr_format)
+    target[tuple(slice(lo, lo + n) for lo, n in zip(start, values.shape, strict=True))] = raw
+    # By slices: a number would have zarr read the chunk first.
+    marks[tuple(slice(i, i + 1) for i in place)] = 1
 
 
 def _write_blocks(lazy: Mapping[str, Any], store: Any, marks: str, region: Mapping[str, slice]) -> None:
     """Write the blocks that are not marked yet."""
     import dask
+    import xarray as xr
     import zarr
 
-    group = zarr.open_group(store, path=marks, mode=_reading(store), use_consolidated=False)
+    root = zarr.open_group(store, mode="r+", use_consolidated=False)
+    described = xr.open_zarr(store, consolidated=False, chunks=None)
     writes = []
     for name, array in lazy.items():
-        marked: Any = group[name]
+        # A chunk of zeros would be left out, and could not be told from one that was never written.
+        target, marked = (
+            root[path].with_config({"write_empty_chunks": True})  # type: ignore[union-attr]
+            for path in (name, f"{marks}/{name}")
+        )
         done = np.asarray(marked[...], dtype=bool)
         blocks = array.data.to_delayed()
         dims = tuple(str(dim) for dim in array.dims)
         starts = [np.cumsum([0, *sizes]) for sizes in array.data.chunks]
         offset = [region[dim].start if dim in region else 0 for dim in dims]
+        encoding = meaning(described[name].encoding)
+        for about_others in ("coordinates", "grid_mapping"):
+            encoding.pop(about_others, None)
         for place in map(tuple, np.argwhere(~done).tolist()):
             start = tuple(int(o + s[i]) for o, s, i in zip(offset, starts, place, strict=True))
             write_one = dask.delayed(_write_block, pure=False, name="write-block")
-            writes.append(write_one(blocks[place], store, marks, name, dims, start, place))
+            writes.append(write_one(blocks[place], target, marked, encoding, dims, start, place))
     # Changes to a session in another process would not be part of it.
     threads = type(store).__module__.split(".")[0] == "icechunk"
     dask.compute(*writes, **({"scheduler": "threads"} if threads else {}))

@@ -91,6 +91,10 @@ def refuse_incomplete(array: Any) -> None:
     UntrustedStoreError, MissingChunksError, DamagedChunkError : see `daskml_core.data.source.inspect`.
     """
     if "zarr" in sys.modules:
+        import dask
+
+        # Optimised, as only then its nodes are what `guard_zarr` looks through.
+        (array,) = dask.optimize(array)
         guard_zarr(dict(array.__dask_graph__()))
 
 

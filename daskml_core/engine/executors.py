@@ -347,7 +347,10 @@ class Workers:
         return 1.0 - running / max(1, self._begun)
 
     def lost(self) -> list[str]:
-        there = set(self.client.scheduler_info(n_workers=-1)["workers"])
+        try:
+            there = set(self.client.scheduler_info(n_workers=-1)["workers"])
+        except Exception:  # the next sweep finds out what is wrong with the scheduler
+            return []
         gone, self._there = sorted(self._there - there), there
         return gone
 

@@ -7,6 +7,7 @@ more message of a millisecond, however many models take a step in it.
 from __future__ import annotations
 
 import dataclasses
+import logging
 import math
 import sys
 import time
@@ -22,6 +23,8 @@ from daskml_core.engine.events import (
     WorkerLost,
 )
 from daskml_core.engine.settings import setting
+
+log = logging.getLogger("daskml_core")
 
 MOST_MODELS = 100
 """Models of one sweep that are told of one by one."""
@@ -96,8 +99,11 @@ class Feed:
     def _send(self) -> None:
         waiting, self._waiting, self._steps = self._waiting, [], 0
         if self._client is None or self._client.status != "running":
-            return  # the fit itself says what became of it
-        self._client.log_event(self._topic, {"fit": self._fit, "events": waiting})
+            return
+        try:
+            self._client.log_event(self._topic, {"fit": self._fit, "events": waiting})
+        except Exception:  # a scheduler that is lost: the fit waits for it, or says itself that it ends of it
+            log.debug("Events could not be sent to the scheduler.", exc_info=True)
 
 
 def feed_of_this_fit() -> Feed | None:
@@ -108,8 +114,12 @@ def feed_of_this_fit() -> Feed | None:
     client = active_client()
     if client is None:
         return None
-    listened = chosen in ("on", True) or bool(client.get_metadata([PAGE_KEY], False))
-    return Feed(client) if listened else None
+    if chosen in ("on", True):
+        return Feed(client)
+    try:
+        return Feed(client) if client.get_metadata([PAGE_KEY], False) else None
+    except Exception:  # the fit finds out what is wrong with its scheduler, and says it better
+        return None
 
 
 def active_client() -> Any:

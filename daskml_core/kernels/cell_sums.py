@@ -14,7 +14,7 @@ import numpy as np
 
 from daskml_core.kernels.cells import sort_by_cell
 from daskml_core.kernels.gram import GramPartial, gram, merge_factors, merge_gram, triangular_factor
-from daskml_core.kernels.linear import LinearPartial, add_hessian, tile_rows
+from daskml_core.kernels.linear import LinearPartial, OneAgainstRest, add_hessian, tile_rows
 from daskml_core.kernels.moments import FeatureMoments, feature_moments, merge_moments
 from daskml_core.losses import Loss
 from daskml_core.sweep import Array, Block, Kernel
@@ -32,6 +32,7 @@ class CellLossParams(NamedTuple):
     """2 with Hessians."""
     n_classes: int = 1
     """Classes y whose rows are summed apart within each cell, where models weigh them in ways of their own."""
+    classes: OneAgainstRest | None = None
 
     @property
     def n_sums(self) -> int:
@@ -64,7 +65,7 @@ class CellLossPartial(NamedTuple):
 
 def cell_loss(block: Block, params: CellLossParams) -> CellLossPartial:
     """Summed loss and gradient of every model over every cell; reads X once."""
-    W, b, loss, cell_of, _, order, n_classes = params
+    W, b, loss, cell_of, _, order, n_classes, classes = params
     d, width = W.shape
     X, dtype = block.X, block.X.dtype
     n, m, size = params.n_sums, width // loss.n_outputs, (d + 1) * loss.n_outputs
@@ -84,6 +85,8 @@ def cell_loss(block: Block, params: CellLossParams) -> CellLossPartial:
             order, runs = sort_by_cell(cells[lo : lo + step])
             x, y = X[lo : lo + step][order], block.y[lo : lo + step][order]
             s = None if block.weight is None else block.weight[lo : lo + step][order][:, None]
+            if classes is not None:
+                y, s = classes.of_all(y, s)
             Z = x @ V
             Z += c
             for cell, run in runs:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 
+from daskml_core.data import is_grid
 from daskml_core.drawing import axes_for, palette
 from daskml_core.sweep import Array
 
@@ -141,6 +143,8 @@ class CoefficientPathDisplay:
         order = np.argsort(-np.abs(table).max(axis=0), kind="stable")[: max(0, n_labels)]
         named = dict(zip(order.tolist(), palette(len(order), colors), strict=True))
         names = list(self.feature_names) if self.feature_names is not None else [f"feature {j}" for j in range(d)]
+        if len(names) != d:
+            raise ValueError(f"There are {len(names)} feature names for {d} coefficients.")
         style = {"linewidth": 1.4} | (line_kw or {})
         self.lines_ = []
         for j in range(d):
@@ -198,12 +202,15 @@ def _fit_all(estimator: Any, parameter: str, values: Array, X: Any, y: Any, para
     from daskml_core.kernels.cells import Segments
     from daskml_core.model_selection._folds import Folds, n_rows_of
     from daskml_core.model_selection._learning import _Given
-    from daskml_core.model_selection._run import Request, run
+    from daskml_core.model_selection._run import Request, as_rows, run
 
-    n = n_rows_of(X)
-    whole = Folds(n, Segments(np.array([n])), np.ones((1, 1), dtype=bool), np.zeros((1, 1), dtype=bool))
     settings = [{parameter: float(value)} for value in values]
-    result = run(Request(estimator, settings, X, y, cv=_Given(whole), params=params, error_score="raise"))
+    request = Request(estimator, settings, X, y, params=params, error_score="raise")
+    if is_grid(X):
+        request, _, _ = as_rows(request)
+    n = n_rows_of(request.X)
+    whole = Folds(n, Segments(np.array([n])), np.ones((1, 1), dtype=bool), np.zeros((1, 1), dtype=bool))
+    result = run(replace(request, cv=_Given(whole)))
     return [models[0] for models in result.models]
 
 

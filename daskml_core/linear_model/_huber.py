@@ -97,8 +97,8 @@ class HuberRegressor(LinearRegressorBase):
         self.solver = solver
         self.solver_options = solver_options
 
-    def _load(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> tuple[TrainingSet, HuberObjective]:
-        alpha = non_negative("alpha", self.alpha)
+    def _check_params(self) -> None:
+        non_negative("alpha", self.alpha)
         positive("tol", self.tol)
         positive_integer("max_iter", self.max_iter)
         if positive("epsilon", self.epsilon) < 1.0:
@@ -109,12 +109,46 @@ class HuberRegressor(LinearRegressorBase):
             check_solver(self.solver, 0.0, self.solver_options)
         elif self.solver_options:
             raise ValueError(f'solver="auto" takes no solver_options, got {dict(self.solver_options)}.')
-        data = load_regression(self, X, y, sample_weight, feature_dim)
-        penalty = ElasticNetPenalty(0.0, 2 * alpha / data.sum_weight)
-        objective = HuberObjective(
+
+    def _training_set(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> TrainingSet:
+        """The data of many models at once."""
+        return load_regression(self, X, y, sample_weight, feature_dim)
+
+    def _objective(self, data: TrainingSet) -> HuberObjective:
+        penalty = ElasticNetPenalty(0.0, 2 * float(self.alpha) / data.sum_weight)
+        return HuberObjective(
             penalty, data.blocks.n_features, data.sum_weight, float(self.epsilon), bool(self.fit_intercept)
         )
-        return data, objective
+
+    def _load(self, X: Any, y: Any, sample_weight: Any, feature_dim: str | None) -> tuple[TrainingSet, HuberObjective]:
+        self._check_params()
+        data = self._training_set(X, y, sample_weight, feature_dim)
+        return data, self._objective(data)
+
+    def _start(self, objective: HuberObjective, data: TrainingSet) -> Array:
+        assert data.moments is not None
+        d = objective.n_features
+        # The spread of y starts sigma in the right units, whatever they are.
+        spread = float(np.sqrt(data.moments.scatter[0] / data.sum_weight)) or 1.0
+        mean = float(data.moments.mean[0]) if self.fit_intercept else 0.0
+        if self.warm_start and hasattr(self, "coef_") and self.coef_.shape == (d,):
+            return np.concatenate([self.coef_, [self.intercept_, self.scale_]])
+        return np.concatenate([np.zeros(d), [mean, spread]])
+
+    def _solver(self, objective: HuberObjective, start: Array) -> Asks:
+        """The solver that goes from a start to the optimum, alone or in a batch."""
+        if self.solver == "auto":
+            return _newton_then_lbfgs(objective, start, self.tol, self.max_iter)
+        options = dict(self.solver_options or {})
+        return SOLVERS[self.solver](objective, start, tol=self.tol, max_iter=self.max_iter, **options)  # type: ignore[no-any-return]
+
+    def _accept(self, objective: HuberObjective, theta: Array, data: TrainingSet) -> None:
+        """Take a solution as the fitted model."""
+        self.coef_, self.intercept_, self.scale_ = self._attributes(theta).values()
+
+    @staticmethod
+    def _attributes(theta: Array) -> dict[str, Any]:
+        return {"coef_": theta[:-2].copy(), "intercept_": float(theta[-2]), "scale_": float(theta[-1])}
 
     def _kernels(self, data: TrainingSet) -> list[Any]:
         thetas = np.zeros((data.blocks.n_features + 2, 1))
@@ -132,27 +166,14 @@ class HuberRegressor(LinearRegressorBase):
     ) -> HuberRegressor:
         """Fit the model; X (n_rows, n_features), y (n_rows,), in any container. Returns self."""
         data, objective = self._load(X, y, sample_weight, feature_dim)
-        assert data.moments is not None
-        d = data.blocks.n_features
-        # The spread of y starts sigma in the right units, whatever they are.
-        spread = float(np.sqrt(data.moments.scatter[0] / data.sum_weight)) or 1.0
-        mean = float(data.moments.mean[0]) if self.fit_intercept else 0.0
-        start = np.concatenate([np.zeros(d), [mean, spread]])
-        if self.warm_start and hasattr(self, "coef_") and self.coef_.shape == (d,):
-            start = np.concatenate([self.coef_, [self.intercept_, self.scale_]])
-        if self.solver == "auto":
-            solver = _newton_then_lbfgs(objective, start, self.tol, self.max_iter)
-        else:
-            options = dict(self.solver_options or {})
-            solver = SOLVERS[self.solver](objective, start, tol=self.tol, max_iter=self.max_iter, **options)
+        solver = self._solver(objective, self._start(objective, data))
 
         def fitted(state: Any) -> dict[str, Any]:
-            theta = state.theta
-            return {"coef_": theta[:d].copy(), "intercept_": float(theta[d]), "scale_": float(theta[-1])}
+            return self._attributes(state.theta)
 
         outcome = self._run(solver, data, self._kernels(data), fitted=fitted)
         self._finish(outcome.state, self.max_iter)
-        self.coef_, self.intercept_, self.scale_ = fitted(outcome.state).values()
+        self._accept(objective, outcome.state.theta, data)
         return self
 
     def plan(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> Plan:

@@ -13,8 +13,9 @@ import numpy as np
 from sklearn import metrics as reference
 from sklearn.base import is_classifier, is_regressor
 
+from daskml_core.data import flatten, is_grid
 from daskml_core.drawing import axes_for, palette, pyplot
-from daskml_core.engine import run_sweeps
+from daskml_core.engine import find_complete, run_sweeps
 from daskml_core.kernels.residuals import ERROR_COUNTS, SPREAD, ErrorCounts, ErrorGrid, Spread, merge_spread
 from daskml_core.metrics._classification import _counts
 from daskml_core.metrics._curves import RankedScores, rank
@@ -118,6 +119,37 @@ def _of_curves(ranked: Sequence[RankedScores], name: Any, drawing: dict[str, Any
 
 def _single(values: list[Any], n_columns: int | None) -> Any:
     return values[0] if n_columns is None else values
+
+
+def _rank_folds(
+    cv_results: Any, X: Any, y: Any, sample_weight: Any, response_method: str, pos_label: Any, max_distinct: int
+) -> list[RankedScores]:
+    """Ranked scores of each fold's model on the rows that it has not seen."""
+    from daskml_core.model_selection._folds import n_rows_of
+    from daskml_core.model_selection._select import take_rows
+
+    if not {"estimator", "indices"} <= set(cv_results):
+        raise ValueError(
+            "cv_results lacks models or row numbers: pass return_estimator=True and return_indices=True to cross_validate."
+        )
+    if is_grid(X):
+        # Without the names of dimensions: each model has its own idea of which holds the features.
+        last = cv_results["estimator"][0]
+        last = last[-1] if hasattr(last, "steps") else last
+        dim = getattr(last, "_feature_dim", None)
+        flat = flatten(X, y, sample_weight, find_complete=find_complete, feature_dim=dim)
+        X, y, sample_weight = flat.X.data, flat.y, flat.sample_weight
+    n, found = n_rows_of(X), []
+    for estimator, test in zip(cv_results["estimator"], cv_results["indices"]["test"], strict=True):
+        mask = np.zeros(n, dtype=bool)
+        mask[test] = True
+        scores, label, classes = scores_for_curve(estimator, take_rows(X, mask), response_method, pos_label)
+        if len(classes) > 2:
+            raise ValueError(f"Curves of folds are of two classes, the models know {classes}.")
+        weight = take_rows(sample_weight, mask)
+        truth = take_rows(y, mask)
+        found += rank(truth, scores, sample_weight=weight, pos_label=label, max_distinct=max_distinct)
+    return found
 
 
 class RocCurveDisplay(reference.RocCurveDisplay):
@@ -235,9 +267,35 @@ class RocCurveDisplay(reference.RocCurveDisplay):
         return display.plot(**drawing)  # type: ignore[no-any-return]
 
     @classmethod
-    def from_cv_results(cls, *args: Any, **options: Any) -> Self:
-        """Not offered: scikit-learn's takes rows by number, one after the other."""
-        raise _no_folds(cls.__name__)
+    def from_cv_results(
+        cls,
+        cv_results: Any,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        drop_intermediate: bool = True,
+        response_method: str = "auto",
+        pos_label: Any = None,
+        name: Any = None,
+        max_distinct: int = MAX_DISTINCT,
+        **drawing: Any,
+    ) -> Self:
+        """A curve a fold, of what ``cross_validate(return_estimator=True, return_indices=True)`` found; a sweep a fold.
+
+        X, y and weights in any container. ``**drawing`` : of `plot`.
+        """
+        pyplot(cls.__name__)
+        folds = _rank_folds(cv_results, X, y, sample_weight, response_method, pos_label, max_distinct)
+        curves = [one.roc(drop_intermediate) for one in folds]
+        display = cls(
+            fpr=[fpr for fpr, _, _ in curves],
+            tpr=[tpr for _, tpr, _ in curves],
+            roc_auc=[reference.auc(fpr, tpr) for fpr, tpr, _ in curves],
+            name=name,
+            pos_label=folds[0].label,
+        )
+        return display.plot(**drawing)  # type: ignore[no-any-return]
 
 
 class PrecisionRecallDisplay(reference.PrecisionRecallDisplay):
@@ -331,16 +389,36 @@ class PrecisionRecallDisplay(reference.PrecisionRecallDisplay):
         return display.plot(**drawing)  # type: ignore[no-any-return]
 
     @classmethod
-    def from_cv_results(cls, *args: Any, **options: Any) -> Self:
-        """Not offered: scikit-learn's takes rows by number, one after the other."""
-        raise _no_folds(cls.__name__)
+    def from_cv_results(
+        cls,
+        cv_results: Any,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        drop_intermediate: bool = True,
+        response_method: str = "auto",
+        pos_label: Any = None,
+        name: Any = None,
+        max_distinct: int = MAX_DISTINCT,
+        **drawing: Any,
+    ) -> Self:
+        """A curve a fold, of what ``cross_validate(return_estimator=True, return_indices=True)`` found; a sweep a fold.
 
-
-def _no_folds(who: str) -> NotImplementedError:
-    return NotImplementedError(
-        f"{who}.from_cv_results is not offered. Draw the out-of-fold predictions of all rows, "
-        f"{who}.from_predictions(y, cross_val_predict(...)), or a fold at a time on the same ax."
-    )
+        X, y and weights in any container. ``**drawing`` : of `plot`.
+        """
+        pyplot(cls.__name__)
+        folds = _rank_folds(cv_results, X, y, sample_weight, response_method, pos_label, max_distinct)
+        curves = [one.precision_recall(drop_intermediate) for one in folds]
+        display = cls(
+            precision=[precision for precision, _, _ in curves],
+            recall=[recall for _, recall, _ in curves],
+            average_precision=[one.average_precision() for one in folds],
+            prevalence_pos_label=[one.prevalence for one in folds],
+            name=name,
+            pos_label=folds[0].label,
+        )
+        return display.plot(**drawing)  # type: ignore[no-any-return]
 
 
 class ResidualsDisplay:

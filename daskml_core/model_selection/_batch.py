@@ -46,7 +46,14 @@ from daskml_core.kernels.cell_sums import (
     merge_cell_moments,
 )
 from daskml_core.kernels.cells import Codes, Segments
-from daskml_core.kernels.linear import SECOND_MOMENTS, FoldMask, LinearPartial, linear_loss, second_moments
+from daskml_core.kernels.linear import (
+    SECOND_MOMENTS,
+    FoldMask,
+    LinearPartial,
+    OneAgainstRest,
+    linear_loss,
+    second_moments,
+)
 from daskml_core.kernels.moments import FeatureMoments, merge_moments
 from daskml_core.kernels.sample import RowSample, sample_sweep
 from daskml_core.linear_model._data import TrainingSet, class_factors
@@ -124,7 +131,7 @@ class LinearBatch:
         self._targets = self._read_targets()
         self._by_class = any(getattr(job.estimator, "class_weight", None) is not None for job in jobs)
         for job in jobs:
-            self._prepare(job)
+            self.prepare(job)
         self._sample: RowSample | None = None
         self._squares: Array = np.zeros(0)
         self._starts: dict[int, tuple[Array, Array]] = {}
@@ -151,7 +158,7 @@ class LinearBatch:
             return run_sweeps(targets, Sweep(CELL_CLASSES, params))[0]
         return run_sweeps(targets, Sweep(CELL_TARGET_MOMENTS, params, merge_cell_targets))[0]
 
-    def _prepare(self, job: Job) -> None:
+    def prepare(self, job: Job) -> None:
         """The job's own training set and class weights."""
         if isinstance(self._targets, CellClasses):
             assert self.data.classes is not None
@@ -169,7 +176,7 @@ class LinearBatch:
         if not job.data.sum_weight > 0:
             raise NotBatchable(f"the sample weights of split {job.split} sum to zero")
 
-    def _mask(self, job: Job, cell_of: Any = None) -> FoldMask | None:
+    def mask(self, job: Job, cell_of: Any = None) -> FoldMask | None:
         weight = job.cells.astype(np.float64)[:, None]
         if self._by_class:
             assert self.data.classes is not None
@@ -187,7 +194,7 @@ class LinearBatch:
             job.scaler = fit_scaler(self.scaler, merged(moments, job.cells, merge_moments), self.data.blocks)
             shift, scale = shift_and_scale(job.scaler, objective.n_features)
             objective = replace(objective, shift=shift, scale=scale)
-        job.objective = replace(objective, folds=self._mask(job))
+        job.objective = replace(objective, folds=self.mask(job))
         job.theta = job.estimator._start(objective, job.data)
 
     # -- training ------------------------------------------------------------------------------------------------
@@ -330,7 +337,7 @@ class LinearBatch:
         """The job's problem on the sample: on its training rows, or on all of them."""
         assert job.objective is not None and sample.rows is not None
         if folds:
-            mask = self._mask(job, Codes(self.folds.cell_of.at(sample.rows)))
+            mask = self.mask(job, Codes(self.folds.cell_of.at(sample.rows)))
             return replace(job.objective, folds=mask), Block(sample.X, sample.y, sample.weight, 0, 0)
         block = self._block(job, sample)
         total = float(block.n_rows if block.weight is None else block.weight.sum())
@@ -448,9 +455,12 @@ class LinearBatch:
             for job in jobs if order == 2 or self._shares_cells else ():
                 assert job.objective is not None
                 groups.setdefault(job.objective.loss, []).append(job.setting)
+            machines = {job.setting: job.objective.classes for job in jobs if job.objective is not None}
             for loss, settings in groups.items():
                 W, b = (np.concatenate([self._starts[s][i] for s in settings], axis=-1) for i in (0, 1))
-                asked.append((found, settings, Sweep(CELL_LOSS, self._cell_params(W, b, loss, order))))
+                classes = OneAgainstRest.join([c for c in (machines[s] for s in settings) if c is not None])
+                params = self._cell_params(W, b, loss, order)._replace(classes=classes)
+                asked.append((found, settings, Sweep(CELL_LOSS, params)))
         if not asked:
             return
         for (found, settings, _), partial in zip(asked, engine.sweep(*(sweep for _, _, sweep in asked)), strict=True):
@@ -608,26 +618,32 @@ class LinearBatch:
 
     def refit(self, engine: Engine, job: Job, others: Sequence[Job]) -> None:
         """Train a job on all rows, as its setting's models on the splits were trained."""
-        self._prepare(job)
-        self.build(job, getattr(self, "moments", None))
-        assert job.objective is not None
-        if not self._by_class:  # all rows alike: without a table the kernel of one model does it in half the time
-            job.objective = replace(job.objective, folds=None)
-        if self._sampled(job):
-            if self._complete:
+        self.refit_together(engine, [(job, others)])
+
+    def refit_together(self, engine: Engine, pairs: Sequence[tuple[Job, Sequence[Job]]]) -> None:
+        """Train jobs on all rows, each with its setting's models on the splits."""
+        solvers = []
+        for job, others in pairs:
+            self.prepare(job)
+            self.build(job, getattr(self, "moments", None))
+            assert job.objective is not None
+            if not self._by_class:  # all rows alike: without a table the kernel of one model does it in half the time
+                job.objective = replace(job.objective, folds=None)
+            if self._sampled(job) and self._complete:
                 assert self._sample is not None
                 self._solve_complete(engine, [job], self._sample)
-                return
-            lead = self._leader.get(job.setting)
-            if lead is not None and lead in self._metrics:
-                self._metrics.setdefault(job.setting, self._metrics[lead])  # the same C weighs less beside all rows
-            self._drive(engine, [(job, self._go_on(job))])
-            return
-        ends = [other.objective.unscaled(other.theta) for other in others if other.objective is not None]  # type: ignore[arg-type]
-        if ends:
-            W, b = (np.mean(parts, axis=0) for parts in zip(*ends, strict=True))
-            job.theta = job.objective.scaled(W, b)
-        self._drive(engine, [(job, self._start_other(job))])
+            elif self._sampled(job):
+                lead = self._leader.get(job.setting)
+                if lead is not None and lead in self._metrics:
+                    self._metrics.setdefault(job.setting, self._metrics[lead])  # the same C weighs less beside all rows
+                solvers.append((job, self._go_on(job)))
+            else:
+                ends = [other.objective.unscaled(other.theta) for other in others if other.objective is not None]  # type: ignore[arg-type]
+                if ends:
+                    W, b = (np.mean(parts, axis=0) for parts in zip(*ends, strict=True))
+                    job.theta = job.objective.scaled(W, b)
+                solvers.append((job, self._start_other(job)))
+        self._drive(engine, solvers)
 
 
 def along_path(curvature: Array, most: int) -> list[int]:

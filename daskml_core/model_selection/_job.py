@@ -56,9 +56,10 @@ def _kind(job: Job) -> tuple[Any, ...]:
     objective = job.objective
     assert objective is not None
     weights = repr(getattr(job.estimator, "class_weight", None))
+    machine = () if objective.classes is None else tuple(map(float, np.concatenate(objective.classes)))
     intercept = objective.intercept_scaling or 0.0
     stop = stopping(job.estimator)[:2]
-    return (repr(objective.loss), objective.size, weights, intercept, objective.penalty.l1 > 0, *stop)
+    return ((repr(objective.loss), machine), objective.size, weights, intercept, objective.penalty.l1 > 0, *stop)
 
 
 def of_one_kind(a: Job, b: Job) -> bool:

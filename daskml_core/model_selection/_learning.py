@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from sklearn.base import is_classifier
 
+from daskml_core.data import is_grid
 from daskml_core.engine import CheckpointPath, resumable
 from daskml_core.kernels.cells import Codes, smallest_dtype
 from daskml_core.model_selection._folds import Folds, _Splitter, make_folds
-from daskml_core.model_selection._run import Request, default_scorer, run
+from daskml_core.model_selection._run import Request, as_rows, default_scorer, run
 from daskml_core.model_selection._scoring import scorers_of
 from daskml_core.sweep import Array
 from daskml_core.validate import flag, random_seed
@@ -156,7 +158,7 @@ def learning_curve(
 
     Notes
     -----
-    Held in the calling process: about 4 bytes a row, and 4 more with ``shuffle``; nothing of X.
+    Held in the calling process: 1-2 bytes a row, and up to 16 while the rows are dealt out; nothing of X.
 
     Examples
     --------
@@ -173,7 +175,13 @@ def learning_curve(
         raise ValueError(f"A learning curve has one metric, got {sorted(scorers)}.")
     if random_state is not None and not flag("shuffle", shuffle):
         raise ValueError("random_state has no effect without shuffle=True. Leave it out.")
-    folds = make_folds(cv, X, y, groups, classifier=is_classifier(estimator))
+    request = Request(
+        estimator, [{}], X, y, cv=cv, groups=groups, scorers=scorers, params=params or {}, train_scores=True,
+        error_score=error_score, verbose=verbose, keep_models=False,
+    )  # fmt: skip
+    if is_grid(X):
+        request, _, _ = as_rows(request)
+    folds = make_folds(cv, request.X, request.y, request.groups, classifier=is_classifier(estimator))
     counts = np.zeros(folds.n_cells, dtype=np.int64)
     for start, rows in _pieces(folds.n_rows, None):
         counts += np.bincount(folds.cell_of(start, rows.stop - rows.start), minlength=folds.n_cells)
@@ -182,13 +190,7 @@ def learning_curve(
     if flag("shuffle", shuffle):
         dtype = np.uint32 if folds.n_rows <= 1 << 32 else np.int64
         order = np.random.default_rng(random_seed(random_state)).permutation(np.arange(folds.n_rows, dtype=dtype))
-    sized = nested(folds, sizes, order)
-    result = run(
-        Request(
-            estimator, [{}], X, y, cv=_Given(sized), scorers=scorers, params=params or {}, train_scores=True,
-            error_score=error_score, verbose=verbose, keep_models=False,
-        )
-    )  # fmt: skip
+    result = run(replace(request, cv=_Given(nested(folds, sizes, order)), groups=None))
     (name,) = result.test
     tables = [result.train[name], result.test[name]]
     if return_times:

@@ -33,12 +33,15 @@ from daskml_core.kernels.pairs import merge_rankings
 from daskml_core.linear_model._base import LinearModel
 from daskml_core.linear_model._data import TrainingSet
 from daskml_core.linear_model._glm import PoissonRegressor
+from daskml_core.linear_model._huber import HuberRegressor
 from daskml_core.linear_model._least_squares import _GramRegressor
 from daskml_core.linear_model._solve import SWEEPS
 from daskml_core.model_selection._batch import LinearBatch, NotBatchable, accept, merged, warn_not_converged
 from daskml_core.model_selection._folds import Folds, make_folds, n_rows_of
 from daskml_core.model_selection._gram import GramBatch, target_moments_sweep
 from daskml_core.model_selection._job import Job
+from daskml_core.model_selection._machines import MachinesBatch
+from daskml_core.model_selection._robust import HuberBatch
 from daskml_core.model_selection._scoring import Found, distinct_scores, metric_of
 from daskml_core.model_selection._select import take_rows
 from daskml_core.preprocessing import StandardScaler
@@ -191,7 +194,11 @@ class _Batchable:
 
     @property
     def batch(self) -> Any:
-        return GramBatch if self.gram else LinearBatch
+        several = self.data.classes is not None and len(self.data.classes) > 2
+        machines = several and hasattr(self.models[0], "_of_class")
+        if isinstance(self.models[0], HuberRegressor):
+            return HuberBatch
+        return GramBatch if self.gram else MachinesBatch if machines else LinearBatch
 
 
 def _batchable(request: Request, estimators: Sequence[Any]) -> _Batchable:
@@ -345,8 +352,10 @@ class BatchRun:
         solver = "gram" if self.parts.gram else model.solver
         n = len(self.batches)
         train = "1 for the Gram matrices of all folds" if self.parts.gram else SWEEPS[solver]
-        if solver == "auto":
-            train = "1 for the sample, 1 for the gradients of all settings by fold, about 1-3 for all models"
+        if isinstance(model, HuberRegressor):
+            train = "about 8, each with value, gradient and Hessian" if solver == "auto" else SWEEPS[solver]
+        elif solver == "auto":
+            train = "1 for the sample, 1 for gradients and few Hessians by fold, about 1-3 for all models"
         sweeps = (f"{n} x ({train})" if n > 1 else train) + "; 1 for the scores"
         if self.request.choose is not None and not self.parts.gram:
             sweeps += "; 1-2 of one model for the refit"

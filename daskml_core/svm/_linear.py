@@ -148,13 +148,30 @@ class _LinearMachine:
         """Why this machine is not one of many models over the same rows."""
         if self.loss not in ("squared_hinge", "squared_epsilon_insensitive"):
             return f'loss="{self.loss}" is solved on the rows near each machine\'s own margin'
-        if data.classes is not None and len(data.classes) > 2:
-            return "with more than two classes a machine is several models, one a class"
+        balanced = isinstance(getattr(self, "class_weight", None), str)
+        if data.classes is not None and len(data.classes) > 2 and balanced:
+            return 'class_weight="balanced" weighs the rows of one class against the rest in another way on every split'
         return None
+
+    def _of_class(self, data: TrainingSet, number: int) -> LinearObjective:
+        """The objective of one class against the rest, in a batch."""
+        assert data.classes is not None and data.class_weight_sums is not None
+        factor = np.ones(1)
+        weight = getattr(self, "class_weight", None)
+        if weight is not None:
+            factor = class_factors(weight, data.classes, data.class_weight_sums)[number : number + 1]
+        return self._smooth(data, SquaredHinge(), OneAgainstRest(np.array([float(number)]), factor), self._is_l1())
+
+    def _is_l1(self) -> bool:
+        return getattr(self, "penalty", "l2") == "l1"
 
     def _accept(self, objective: LinearObjective, theta: Array, data: TrainingSet) -> None:
         """Take a solution as the fitted machine."""
-        W, b = objective.unpack(theta)
+        if theta.ndim == 2:  # a machine a class
+            parts = [objective.unpack(one) for one in theta]
+            W, b = np.hstack([w for w, _ in parts]), np.concatenate([c for _, c in parts])
+        else:
+            W, b = objective.unpack(theta)
         if data.classes is None:
             self.coef_, self.intercept_ = W[:, 0].copy(), float(b[0])
         else:

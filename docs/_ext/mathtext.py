@@ -17,39 +17,39 @@ from matplotlib.font_manager import FontProperties
 from matplotlib.mathtext import math_to_image
 from sphinx.application import Sphinx
 
-POINTS = 12
-_drawn: dict[tuple[str, float], str] = {}
+POINTS = 120
+"""Drawn large, because the size of a picture is rounded to whole points, and then given in the text's own units."""
+SCALE = 1.22
+"""STIX is smaller than the text's letters at the same size."""
+_drawn: dict[str, str] = {}
 
 
-def svg(source: str, points: float = POINTS) -> str:
+def ems(points: float) -> str:
+    """A length in the page's text size."""
+    return f"{SCALE * points / POINTS:.3f}em"
+
+
+def svg(source: str) -> str:
     """An ``<svg>`` element of one line of mathtext, its baseline on the text's."""
-    if (source, points) not in _drawn:
-        picture = StringIO()
-        with matplotlib.rc_context({"svg.hashsalt": "mathtext", "mathtext.fontset": "stix", "svg.fonttype": "path"}):
-            depth = math_to_image(
-                f"${source}$", picture, prop=FontProperties(size=points), dpi=72, format="svg", color="#010203"
-            )
+    if source not in _drawn:
+        picture, font = StringIO(), FontProperties(size=POINTS, math_fontfamily="stix")
+        with matplotlib.rc_context({"svg.hashsalt": "mathtext", "svg.fonttype": "path"}):
+            depth = math_to_image(f"${source}$", picture, prop=font, dpi=72, format="svg", color="#010203")
         drawn = picture.getvalue()
         drawn = drawn[drawn.index("<svg") :]
-        drawn = re.sub(r"<metadata>.*?</metadata>", "", drawn, flags=re.S)
-        # The background is a rectangle over the whole figure: transparent, the page's own shows.
+        drawn = re.sub(r"<(metadata|style).*?</\1>", "", drawn, flags=re.S)
+        # The background is a rectangle over the whole figure: without it the page's own shows.
         drawn = re.sub(r'<g id="patch_1">.*?</g>', "", drawn, count=1, flags=re.S).replace("#010203", "currentColor")
         # Glyphs are defined once a picture; many pictures on one page need names of their own.
         prefix = f"m{len(_drawn)}-"
-        drawn = re.sub(r'id="', f'id="{prefix}', drawn)
+        drawn = re.sub(r'\bid="', f'id="{prefix}', drawn)
         drawn = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}", drawn)
-        size = re.search(r'width="([\d.]+)pt" height="([\d.]+)pt"', drawn) or re.search(
-            r'height="([\d.]+)pt".*?width="([\d.]+)pt"', drawn, re.S
-        )
-        assert size is not None, drawn[:300]
-        ems = f"{depth / points:.3f}em"
-        drawn = re.sub(
-            r' (width|height)="([\d.]+)pt"', lambda m: f' {m[1]}="{float(m[2]) / points:.3f}em"', drawn, count=2
-        )
+        drawn = re.sub(r' (width|height)="([\d.]+)pt"', lambda m: f' {m[1]}="{ems(float(m[2]))}"', drawn, count=2)
+        head = f'<svg role="img" class="mathtext" style="vertical-align: -{ems(depth)}"'
         title = f"<title>{html.escape(source)}</title>"
-        drawn = drawn.replace("<svg", f'<svg role="img" class="mathtext" style="vertical-align: -{ems}"', 1)
-        _drawn[source, points] = re.sub(r"(<svg[^>]*>)", lambda m: m[1] + title, drawn, count=1)
-    return _drawn[source, points]
+        drawn = re.sub(r"<svg([^>]*)>", lambda m: f"{head}{m[1]}>{title}", drawn, count=1)
+        _drawn[source] = re.sub(r"\n\s*", " ", drawn).strip()
+    return _drawn[source]
 
 
 def inline(translator: Any, node: nodes.math) -> None:

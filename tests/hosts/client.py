@@ -138,8 +138,13 @@ def away_until_given_up(client: Client, network: Network, directory: str) -> str
 def an_address_that_leads_nowhere(client: Client, network: Network, directory: str) -> str:
     """A worker that announces an address which the others cannot reach: it is found, and holds no fit up."""
     place = os.path.join(os.path.dirname(directory), "scheduler.json")
-    check = [sys.executable, "examples/hpc/check_cluster.py", place]
-    well = subprocess.run([*check, "2"], capture_output=True, text=True)
+    site = {"cwd": "examples/hpc", "env": os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}}
+
+    def check(command: str) -> subprocess.CompletedProcess[str]:
+        words = command.replace("scheduler.json", place).split()
+        return subprocess.run(words, capture_output=True, text=True, **site)
+
+    well = check("python check_cluster.py scheduler.json 2")
     assert well.returncode == 0 and "no problem found" in well.stdout, well
     worker = [
         sys.executable,
@@ -157,7 +162,7 @@ def an_address_that_leads_nowhere(client: Client, network: Network, directory: s
                         env=os.environ | {"HOST": "two"})  # fmt: skip
     try:
         client.wait_for_workers(3, timeout=60)
-        told = subprocess.run([*check, "3"], capture_output=True, text=True)
+        told = check("python check_cluster.py scheduler.json 3")
         nowhere = f"cannot reach tls://{address(2, 'eth0')}:"
         assert told.returncode == 1 and nowhere in told.stdout, told
         assert told.stdout.count("cannot reach") == 2, told.stdout  # the scheduler, and the worker of the other host
@@ -168,6 +173,15 @@ def an_address_that_leads_nowhere(client: Client, network: Network, directory: s
             assert "Outstanding" in str(error), error
         else:
             raise AssertionError("a worker that nobody reaches was of use")
+        # A scheduler that is told no interface announces the one of the default route.
+        other = os.path.join(directory, "other.json")
+        command = ["-m", "dask", "scheduler", "--port", "0", "--no-dashboard", "--scheduler-file", other]
+        lost = network.start("scheduler", sys.executable, *command, stdout=nothing, stderr=nothing)
+        wait_until(lambda: os.path.exists(other) and os.path.getsize(other) > 0)
+        announced = Path(other).read_text()
+        lost.terminate()
+        lost.wait()
+        assert f"tls://{address(0, 'eth0')}:" in announced, announced
     finally:
         bad.terminate()
         bad.wait()

@@ -52,7 +52,7 @@ def environment(directory: Path) -> dict[str, str]:
 
 
 def interrupted(directory: Path) -> str:
-    """A fit whose mpirun is ended in the middle, and started again."""
+    """A fit that loses a worker in the middle, and with it its MPI job, and is started again."""
     shutil.copytree(RECIPES, directory, dirs_exist_ok=True)
     shared = environment(directory)
 
@@ -72,8 +72,8 @@ def interrupted(directory: Path) -> str:
         while not (len(list(kept.glob("*.sweeps"))) >= 2 and "gradient" in spans.read_text()):
             assert first.poll() is None and time.monotonic() < deadline, (directory / "first.log").read_text()
             time.sleep(0.05)
-        first.send_signal(signal.SIGTERM)
-        first.wait()
+        os.kill(int(spans.read_text().split()[-1]), signal.SIGKILL)  # a worker: MPI ends all ranks
+        first.wait(60)
     before = spans.read_text().splitlines()
     assert first.returncode and kept.exists() and not (directory / "ranks.model").exists()
     told = run(command)

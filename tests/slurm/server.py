@@ -102,6 +102,11 @@ def slurm(directory: Path) -> Iterator[dict[str, str]]:
     environment = os.environ | {"SLURM_CONF": str(directory / "slurm.conf"), "PATH": _path()}
     names = {option: f"{directory}/munge/{option}" for option in ("socket", "pid-file", "log-file", "seed-file")}
     munged = ["munged", "-F", f"--key-file={key}", *(f"--{option}={place}" for option, place in names.items())]
+
+    def leave(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, leave) for number in (signal.SIGTERM, signal.SIGHUP)}
     processes: list[subprocess.Popen[bytes]] = []
     log = open(directory / "daemons.log", "w")  # noqa: SIM115
     try:
@@ -121,8 +126,12 @@ def slurm(directory: Path) -> Iterator[dict[str, str]]:
         )
     finally:
         _end(processes)
-        _end_steps(directory)
+        for process in of_jobs(directory):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         log.close()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _states(environment: dict[str, str]) -> str:
@@ -132,12 +141,12 @@ def _states(environment: dict[str, str]) -> str:
     return " ".join(done.stdout.split())
 
 
-def _end_steps(directory: Path) -> None:
-    """Kill what jobs have left: every process that knows this SLURM by its configuration."""
-    mark = f"SLURM_CONF={directory}/slurm.conf".encode()
+def of_jobs(directory: Path, job: str = "") -> list[int]:
+    """Processes that know this SLURM by its configuration, those of one job or all; jobs may leave some behind."""
+    marks = {f"SLURM_CONF={directory}/slurm.conf".encode()} | ({f"SLURM_JOB_ID={job}".encode()} if job else set())
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
-        if int(process.name) == os.getpid():
-            continue
         with contextlib.suppress(OSError):
-            if mark in (process / "environ").read_bytes().split(b"\0"):
-                os.kill(int(process.name), signal.SIGKILL)
+            if marks <= set((process / "environ").read_bytes().split(b"\0")):
+                found.append(int(process.name))
+    return found

@@ -1,4 +1,4 @@
-"""Preloaded by the workers of the tests: spans take their time, and each is noted with its job's turn and its sweep."""
+"""Preloaded by the workers of the tests: spans take their time, and each is noted with turn, sweep and process."""
 
 import os
 import time
@@ -17,7 +17,7 @@ def dask_setup(worker):
         asked = zip(requests.kernels, requests.params, strict=True)
         names = "-and-".join(kernel.task_name(params) for kernel, params in asked)
         with open(os.environ["SPANS"], "a") as file:
-            file.write(f"{os.environ.get('SLURM_RESTART_COUNT', '0')} {names}\n")
+            file.write(f"{os.environ.get('SLURM_RESTART_COUNT', '0')} {names} {os.getpid()}\n")
         return original(requests, *args)
 
     tasks.run_span = run_span

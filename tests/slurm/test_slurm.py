@@ -1,4 +1,4 @@
-"""The recipes for SLURM, run on a SLURM of this machine's own: interrupted jobs go on to the same bits."""
+"""Workers that are jobs of SLURM, on a SLURM of this machine's own. `make slurm` runs the other recipes too."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
-def test_jobs_of_slurm_that_are_interrupted_give_the_same_bits():
+def test_a_fit_whose_workers_are_jobs_of_slurm_survives_the_loss_of_one():
     done = subprocess.run([sys.executable, "-m", "tests.slurm.run", *QUICK], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
