@@ -58,7 +58,7 @@ class Workers:
 
     def _settled(self) -> list[int]:
         """Process ids of the workers, once all that are wanted are there: one that is starting is not started again."""
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 4
         while time.monotonic() < deadline:
             found, made = pids(self.client), self.client.cluster.workers
             if len(found) == len(made) == len(self.client.cluster.worker_spec):
