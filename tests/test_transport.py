@@ -1,6 +1,8 @@
 """Where data would travel unencrypted a fit says so, once; with TLS it gives the same bits."""
 
+import re
 import warnings
+from pathlib import Path
 
 import dask
 import dask.array as da
@@ -85,3 +87,19 @@ def test_the_setting_is_checked():
                 pytest.raises(ValueError, match="'warn' or 'allow'"),
             ):
                 fit()
+
+
+def test_a_local_cluster_is_reached_from_this_machine_alone():
+    with LocalCluster(protocol="tcp://", **QUIET) as cluster, Client(cluster) as client:
+        addresses = [cluster.scheduler_address, *client.scheduler_info(n_workers=-1)["workers"]]
+    assert len(addresses) == 2
+    assert all(address.startswith("tcp://127.0.0.1:") for address in addresses)
+
+
+def test_no_example_and_no_page_of_the_guide_opens_a_local_cluster_to_others():
+    root = Path(__file__).parent.parent
+    pages = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("examples/*.py"), *root.glob("benchmarks/*.py")]
+    assert len(pages) > 20
+    for page in pages:
+        for call in re.findall(r"LocalCluster\(([^)]*)\)", page.read_text()):
+            assert "host=" not in call or "tls://" in call, page

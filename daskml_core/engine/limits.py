@@ -7,6 +7,7 @@ container in a container) does the same.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import threading
@@ -131,12 +132,14 @@ def ask(client: Any, workers: Mapping[str, Any]) -> dict[str, Told]:
     known = _told.setdefault(client, {})
     new = [address for address in workers if address not in known]
     if new:
+
+        def question() -> None:
+            # Workers that go while they are asked, or a scheduler: whatever Dask raises then, the sweep will find out.
+            with contextlib.suppress(Exception):
+                known.update(client.run(tell, workers=new, on_error="ignore"))
+
         # Asked in their event loops, so that one which computes answers at once; and not waited for without end.
-        asking = threading.Thread(
-            target=lambda: known.update(client.run(tell, workers=new, on_error="ignore")),
-            name="daskml-core-limits",
-            daemon=True,
-        )
+        asking = threading.Thread(target=question, name="daskml-core-limits", daemon=True)
         asking.start()
         asking.join(ASKED_S)
     return {address: known[address] for address in workers if address in known}

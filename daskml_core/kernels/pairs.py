@@ -194,7 +194,13 @@ def _group(key: Array, pos: Array, neg: Array, bits: int, max_distinct: int) -> 
 PAIR_COUNTS = Kernel(pair_counts, "count-pairs")
 LOG_PROBABILITIES = Kernel(log_probabilities, "log-probabilities")
 SQUARED_PROBABILITIES = Kernel(squared_probabilities, "squared-probabilities")
-RANK_SCORES = Kernel(rank_scores, "rank-scores", partial_bytes=lambda d, p: 24 * p.max_distinct * len(p.positive))
+RANK_SCORES = Kernel(
+    rank_scores,
+    "rank-scores",
+    lambda n, d, p: 8 * n * (8 + 4 * len(p.positive)),
+    partial_bytes=lambda d, p: 24 * p.max_distinct * len(p.positive),
+    gathers=True,
+)
 
 
 class ErrorSums(NamedTuple):

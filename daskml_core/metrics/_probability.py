@@ -150,7 +150,9 @@ def _positive_label(labels: Array, pos_label: Any) -> Any:
 def _rank(pairs: RowBlocks, positive: tuple[Any, ...], max_distinct: int) -> list[tuple[Array, Array, Array, float]]:
     """Scores, weights of positives and negatives, and the bound on the AUC's error, for every positive label."""
     ranking: Ranking
-    (ranking,) = run_sweeps(pairs, Sweep(RANK_SCORES, RankParams(positive, max_distinct), merge_rankings))
+    # No more distinct scores than rows: for the memory plan, which else would leave room for all that may be kept.
+    params = RankParams(positive, min(max_distinct, max(1, pairs.n_rows)))
+    (ranking,) = run_sweeps(pairs, Sweep(RANK_SCORES, params, merge_rankings))
     results = []
     for score, pos, neg, bits in zip(
         ranking.scores, ranking.positive, ranking.negative, ranking.dropped_bits, strict=True

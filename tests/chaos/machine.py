@@ -57,9 +57,14 @@ class Workers:
         self.client = self._context.__enter__()
 
     def _settled(self) -> list[int]:
-        """Process ids of the workers, if all that are wanted are there: one that is still starting is not started again."""
-        found, made = pids(self.client), self.client.cluster.workers
-        return found if len(found) == len(made) == len(self.client.cluster.worker_spec) else []
+        """Process ids of the workers, once all that are wanted are there: one that is starting is not started again."""
+        deadline = time.monotonic() + 4
+        while time.monotonic() < deadline:
+            found, made = pids(self.client), self.client.cluster.workers
+            if len(found) == len(made) == len(self.client.cluster.worker_spec):
+                return found
+            time.sleep(0.1)
+        return []
 
     def scale(self, n: int) -> None:
         """Have n workers; what has to start is not waited for."""
@@ -69,10 +74,16 @@ class Workers:
 
     def kill_one(self) -> None:
         """End one of several workers by SIGKILL; its nanny starts another."""
-        there = self._settled()
+        there = pids(self.client)
         if len(there) > 1:
             steps["worker killed"] += 1
             kill(there[0])
+
+    def wait(self, n: int = 1) -> None:
+        """Be settled, with so many workers at least."""
+        if len(self._settled()) < n:
+            self.client.cluster.scale(n)
+            self.client.wait_for_workers(n, timeout=180)
 
     def close(self) -> None:
         """End it all."""
@@ -134,7 +145,7 @@ class FitKillResume(RuleBasedStateMachine):
         # Without a scheduler's name the client is the current one.
         where = None if self.where == "workers" else self.where
         if where is None:
-            _workers[0].client.wait_for_workers(1, timeout=180)
+            _workers[0].wait()
         with dask.config.set(scheduler=where, num_workers=2):
             yield
 
@@ -203,7 +214,7 @@ class FitKillResume(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(NAMES), after=st.integers(1, 8))
     def kill(self, name: str, after: int) -> None:
-        self._fit(name, after)
+        self._fit(self._welcome(name), after)
 
     @precondition(lambda self: self.owner is not None)
     @rule(after=st.integers(0, 5))
@@ -232,12 +243,18 @@ class FitKillResume(RuleBasedStateMachine):
     @rule(name=st.sampled_from(NAMES), n=st.integers(1, MOST_WORKERS), at=st.integers(1, 5))
     def rescale_in_the_middle(self, name: str, n: int, at: int) -> None:
         self.where = "workers"
-        self._fit(name, event=lambda: _workers[0].scale(n), at=at)
+        _workers[0].wait()
+        self._fit(self._welcome(name), event=lambda: _workers[0].scale(n), at=at)
 
     @rule(name=st.sampled_from(NAMES), at=st.integers(1, 5), after=st.none() | st.integers(2, 8))
     def kill_a_worker_in_the_middle(self, name: str, at: int, after: int | None) -> None:
         self.where = "workers"
-        self._fit(name, after, event=lambda: _workers[0].kill_one(), at=at)
+        _workers[0].wait(2)
+        self._fit(self._welcome(name), after, event=lambda: _workers[0].kill_one(), at=at)
+
+    def _welcome(self, name: str) -> str:
+        """A fit that the checkpoint does not refuse: most that are refused are no great adventure."""
+        return self.owner[0] if self.owner is not None and self.owner[1] == self.version else name
 
     # -- the checkpoint ------------------------------------------------------------------------------------------
 
