@@ -162,3 +162,11 @@ def test_workers_are_asked_once_for_the_job_that_they_run_in(monkeypatch):
         found = [Workers(client).memory_limit for _ in range(3)]
     assert found == [int(0.6 * 2000 * MiB / 2)] * 3
     assert asked.count(limits.tell) == 1
+
+
+def test_jobs_of_slurm_on_one_host_do_not_share_their_memory():
+    held = Limit(16 * GiB, "SLURM_MEM_PER_NODE")
+    workers = {name: worker(8, 14 * GiB) for name in ("a", "b")}
+    for jobs, want in ((("7 n1", "8 n1"), 0.5 * 14 * GiB), (("7 n1", "7 n1"), 0.6 * 16 * GiB / 2)):
+        told = {name: Told("one", 64 * GiB, held, job) for name, job in zip(workers, jobs, strict=True)}
+        assert worker_limit(workers, told, 0.5) == int(want)

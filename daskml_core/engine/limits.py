@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -113,6 +114,8 @@ class Told(NamedTuple):
     host: str
     machine_bytes: int
     container: Limit | None
+    job: str = ""
+    """The SLURM job and its node: jobs on one host have memory of their own."""
 
 
 def tell() -> Told:
@@ -121,7 +124,8 @@ def tell() -> Told:
 
     from distributed.system import MEMORY_LIMIT
 
-    return Told(socket.gethostname(), MEMORY_LIMIT, container_limit())
+    job = f"{os.environ.get('SLURM_JOB_ID', '')} {os.environ.get('SLURMD_NODENAME', '')}"
+    return Told(socket.gethostname(), MEMORY_LIMIT, container_limit(), job)
 
 
 _told: WeakKeyDictionary[Any, dict[str, Told]] = WeakKeyDictionary()
@@ -154,15 +158,16 @@ def worker_limit(workers: Mapping[str, Mapping[str, Any]], told: Mapping[str, To
     told : what `ask` has brought.
     fraction : part of a worker's own limit that a fit may use.
 
-    Workers of one host share what its container or job may use, by their threads.
+    Workers of one host share what its container may use, those of one job what the job may, by their threads.
     """
     from distributed.system import MEMORY_LIMIT
 
-    threads: dict[str, int] = {}
+    threads: Counter[tuple[str, ...]] = Counter()
     for address, info in workers.items():
         if address in told:
-            host = told[address].host
-            threads[host] = threads.get(host, 0) + int(info["nthreads"])
+            host, job = told[address].host, told[address].job
+            threads[host,] += int(info["nthreads"])
+            threads[host, job] += int(info["nthreads"])
     limits = []
     for address, info in workers.items():
         own = info.get("memory_limit")
@@ -173,9 +178,11 @@ def worker_limit(workers: Mapping[str, Mapping[str, Any]], told: Mapping[str, To
                 limits.append(int(MACHINE_FRACTION * MEMORY_LIMIT / len(workers)))
             continue
         place = told[address]
-        share = MACHINE_FRACTION * int(info["nthreads"]) / threads[place.host]
+        own_part = MACHINE_FRACTION * int(info["nthreads"])
         if place.container is not None:
-            limits.append(int(share * place.container.bytes))
+            of_job = place.container.said_by.startswith("SLURM")
+            together = threads[(place.host, place.job) if of_job else (place.host,)]
+            limits.append(int(own_part / together * place.container.bytes))
         if not own:
-            limits.append(int(share * place.machine_bytes))
+            limits.append(int(own_part / threads[place.host,] * place.machine_bytes))
     return min(limits)

@@ -88,7 +88,7 @@ class Site:
         return len(list(kept.glob("*.sweeps"))) >= 2 and any("gradient" in name for _, name in self.spans())
 
     def spans(self) -> Counter[tuple[int, str]]:
-        """Spans gone over, by the turn of the job and the name of the sweep."""
+        """Spans begun, by the turn of the job and the name of the sweep."""
         file = self.directory / "spans"
         lines = [line.split() for line in file.read_text().splitlines()] if file.exists() else []
         return Counter((int(turn), name) for turn, name, _ in lines)
