@@ -600,7 +600,9 @@ def test_batches_give_the_scores_of_one_batch(monkeypatch):
     X, y = two_classes(n=600)
     whole = GridSearchCV(LogisticRegression(tol=1e-10), {"C": CS}, cv=3, scoring="neg_log_loss").fit(X, y)
     fits = _run._fits
-    monkeypatch.setattr(_run, "_fits", lambda batch, jobs: fits(batch, jobs) if len(jobs) <= 6 else None)
+    monkeypatch.setattr(
+        _run, "_fits", lambda batch, jobs, scoring: fits(batch, jobs, scoring) if len(jobs) <= 6 else None
+    )
     parts = GridSearchCV(LogisticRegression(tol=1e-10), {"C": CS}, cv=3, scoring="neg_log_loss").fit(X, y)
     assert parts.search_plan_.n_batches == 3
     same_scores(parts, whole)
