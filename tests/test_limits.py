@@ -91,10 +91,10 @@ def plan():
 
 
 def test_in_a_slurm_job_a_fit_may_use_a_part_of_the_jobs_memory(monkeypatch):
-    monkeypatch.setenv("SLURM_MEM_PER_NODE", "2000")
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "8000")
     with dask.config.set(scheduler="threads"):
-        assert Threads().memory_limit == int(0.6 * 2000 * MiB)
-        assert plan().memory_limit_bytes == int(0.6 * 2000 * MiB)
+        assert Threads().memory_limit == int(0.6 * 8000 * MiB)
+        assert plan().memory_limit_bytes == int(0.6 * 8000 * MiB)
         monkeypatch.delenv("SLURM_MEM_PER_NODE")
         monkeypatch.setenv("SLURM_MEM_PER_CPU", "50")
         monkeypatch.setenv("SLURM_CPUS_ON_NODE", "2")
