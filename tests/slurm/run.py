@@ -85,7 +85,8 @@ class Site:
     def in_the_middle(self, model: str) -> bool:
         """Whether the sweeps for labels and sample are kept, and the third one is made."""
         kept = self.directory / f"{model}.checkpoint"
-        return len(list(kept.glob("*.sweeps"))) >= 2 and any("gradient" in name for _, name in self.spans())
+        third = any("hessian" in name or "gradient" in name for _, name in self.spans())
+        return len(list(kept.glob("*.sweeps"))) >= 2 and third
 
     def spans(self) -> Counter[tuple[int, str]]:
         """Spans begun, by the turn of the job and the name of the sweep."""
