@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -69,7 +70,7 @@ def interrupted(directory: Path) -> str:
     with open(directory / "first.log", "w") as log:
         first = subprocess.Popen(command.split(), cwd=directory, env=shared, stdout=log, stderr=log)
         deadline = time.monotonic() + 100
-        while not (len(list(kept.glob("*.sweeps"))) >= 2 and "gradient" in spans.read_text()):
+        while not (len(list(kept.glob("*.sweeps"))) >= 2 and re.search("hessian|gradient", spans.read_text())):
             assert first.poll() is None and time.monotonic() < deadline, (directory / "first.log").read_text()
             time.sleep(0.05)
         os.kill(int(spans.read_text().split()[-1]), signal.SIGKILL)  # a worker: MPI ends all ranks
