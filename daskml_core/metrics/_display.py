@@ -152,6 +152,22 @@ def _rank_folds(
     return found
 
 
+def _rank_columns(
+    y_true: Any, y_score: Any, sample_weight: Any, pos_label: Any, classes: Sequence[Any] | None, max_distinct: int
+) -> tuple[list[RankedScores], int | None]:
+    """Ranked scores of each column, and the number of curves; ``None`` for one curve of one column."""
+    ranked = rank(
+        y_true,
+        y_score,
+        sample_weight=sample_weight,
+        pos_label=pos_label,
+        classes=classes,
+        max_distinct=max_distinct,
+    )
+    several = getattr(y_score, "ndim", 1) > 1 and (classes is not None or len(ranked) > 1)
+    return ranked, len(ranked) if several else None
+
+
 class RocCurveDisplay(reference.RocCurveDisplay):
     """A ROC curve, or one a class; scikit-learn's, for lazy data.
 
@@ -245,17 +261,7 @@ class RocCurveDisplay(reference.RocCurveDisplay):
             Labels of the columns of scores; those of y, sorted, by default.
         """
         pyplot(cls.__name__)
-        ranked = rank(
-            y_true,
-            y_score,
-            sample_weight=sample_weight,
-            pos_label=pos_label,
-            classes=classes,
-            max_distinct=max_distinct,
-        )
-        n_columns = (
-            len(ranked) if getattr(y_score, "ndim", 1) > 1 and (classes is not None or len(ranked) > 1) else None
-        )
+        ranked, n_columns = _rank_columns(y_true, y_score, sample_weight, pos_label, classes, max_distinct)
         curves = [one.roc(drop_intermediate) for one in ranked]
         display = cls(
             fpr=_single([fpr for fpr, _, _ in curves], n_columns),
@@ -366,17 +372,7 @@ class PrecisionRecallDisplay(reference.PrecisionRecallDisplay):
     ) -> Self:
         """The curve of true labels and scores in any container; (n_rows, n_classes) scores give a curve a class."""
         pyplot(cls.__name__)
-        ranked = rank(
-            y_true,
-            y_score,
-            sample_weight=sample_weight,
-            pos_label=pos_label,
-            classes=classes,
-            max_distinct=max_distinct,
-        )
-        n_columns = (
-            len(ranked) if getattr(y_score, "ndim", 1) > 1 and (classes is not None or len(ranked) > 1) else None
-        )
+        ranked, n_columns = _rank_columns(y_true, y_score, sample_weight, pos_label, classes, max_distinct)
         curves = [one.precision_recall(drop_intermediate) for one in ranked]
         display = cls(
             precision=_single([precision for precision, _, _ in curves], n_columns),
