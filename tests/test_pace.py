@@ -36,8 +36,25 @@ def test_nothing_is_said_of_the_pace_before_it_was_seen_twice():
     pace.saw("fast", 1000, 1.0)
     pace.saw("slow", 1000, 20.0)
     assert pace.seconds_a_byte(WORKERS) == {"fast": 0.001, "slow": 0.02}
-    pace.forget()
-    assert pace.seconds_a_byte(WORKERS) is None
+
+
+def sweeps_until_known(pace, workers):
+    for n in range(1, 100):
+        for worker in workers:
+            pace.saw(worker, 1000, 1.0)
+        if pace.seconds_a_byte(workers) is not None:
+            return n
+    raise AssertionError("never known")
+
+
+def test_each_move_asks_for_twice_as_many_sweeps_until_other_workers_are_there():
+    pace = Pace()
+    needed = []
+    for _ in range(4):
+        needed.append(sweeps_until_known(pace, WORKERS))
+        pace.moved(WORKERS)
+    assert needed == [2, 4, 8, 16]
+    assert sweeps_until_known(pace, WORKERS | {"new": 1}) == 2
 
 
 def test_a_worker_that_was_busy_for_a_moment_is_not_slow():

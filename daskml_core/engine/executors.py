@@ -426,7 +426,7 @@ class Workers:
         found = moves(held, pace, budget)
         if not found:
             return {}
-        self._pace.forget()
+        self._pace.moved(self.workers)
         positions = [move.position for move in found]
         loads = self._load(
             name, [spans[p] for p in positions], [values[p] for p in positions], [m.worker for m in found], False

@@ -14,7 +14,8 @@ WORTH_RATIO, WORTH_S = 1.5, 0.1
 """Spans move where a sweep is foreseen to take so many times, and so many seconds, longer than it would after the move."""
 
 SWEEPS = 2
-"""Sweeps in a row that must show it: a worker that was busy for a moment keeps its spans."""
+"""Sweeps in a row that must show it: a worker that was busy for a moment keeps its spans. After each move twice as many, so
+that on a machine whose pace changes all the time n sweeps read spans again at most log2(n) times, not n / 2 times."""
 
 
 class Move(NamedTuple):
@@ -29,24 +30,30 @@ class Pace:
 
     def __init__(self) -> None:
         self._seen: dict[str, list[float]] = {}
+        self._sweeps = SWEEPS
+        self._moved_among: frozenset[str] = frozenset()
 
     def saw(self, worker: str, n_bytes: int, busy_s: float) -> None:
         """Take down what a worker's tasks took in one sweep; ``busy_s`` are seconds of all its threads together."""
         if n_bytes:
             self._seen.setdefault(worker, []).append(busy_s / n_bytes)
-            del self._seen[worker][:-SWEEPS]
+            del self._seen[worker][: -self._sweeps]
 
-    def forget(self) -> None:
-        """Start again, after spans have moved."""
+    def moved(self, workers: Mapping[str, int]) -> None:
+        """Start again, after spans have moved among these workers."""
         self._seen.clear()
+        self._sweeps *= 2
+        self._moved_among = frozenset(workers)
 
     def seconds_a_byte(self, workers: Mapping[str, int]) -> dict[str, float] | None:
         """Of each worker, all its threads at work; ``None`` until enough sweeps were seen.
 
         The fastest of the last sweeps counts. A worker that has not been seen is taken for one of the others.
         """
-        known = {w: min(s) for w, s in self._seen.items() if w in workers and len(s) >= SWEEPS}
-        if not known or any(w in workers and len(s) < SWEEPS for w, s in self._seen.items()):
+        if self._moved_among != workers.keys():  # others are there than at the last move: it tells nothing of them
+            self._sweeps = SWEEPS
+        known = {w: min(s[-self._sweeps :]) for w, s in self._seen.items() if w in workers and len(s) >= self._sweeps}
+        if not known or any(w in workers and len(s) < self._sweeps for w, s in self._seen.items()):
             return None
         typical = sorted(known.values())[len(known) // 2]
         return {worker: known.get(worker, typical) / threads for worker, threads in workers.items()}

@@ -377,9 +377,10 @@ def slow_holder(seeds, quick):
             functools.partial(squared_error, quick_s=0), np.zeros(5), X, y, solver="lbfgs", max_iter=16, tol=1e-12
         )
     assert found.x.tobytes() == alone.x.tobytes()
-    # What has moved was read again: a third of the blocks at least, and nothing twice.
+    # What has moved was read again, a third of the blocks at least. Where the machine itself stalls, what looks slow
+    # changes; but spans move after 2, 4 and 8 sweeps, not after each of the 17.
     once, read = found.history[0]["bytes_read"], found.history[-1]["bytes_read"]
-    assert 1.3 * once < read <= 2 * once, (once, read)
+    assert 1.3 * once < read <= 4 * once, (once, read)
     taken = np.diff([row["seconds"] for row in found.history])
     before, after = max(taken[1:4]), np.median(taken[6:])
     return f"same bits; sweeps of {before:.2f} s, then of {after:.2f} s; {s / plain:.1f} times the seconds"
