@@ -1,4 +1,4 @@
-"""What a solver may ask: ``Sweep``, ``Fold`` and ``RowMap`` of the data, ``Work`` of itself; how partials are combined.
+"""What a solver may ask (``Sweep``, ``Fold``, ``RowMap`` of the data, ``BlockSweep``, ``Work``), and how partials combine.
 
 Conventions, shared by every kernel
 -----------------------------------
@@ -104,6 +104,17 @@ class Sweep:
     kernel: Kernel
     params: Any = None
     combine: Callable[[Any, Any], Any] = add
+
+
+@dataclass(frozen=True, eq=False)
+class BlockSweep:
+    """A sweep over rows that the solver holds itself (a sample), instead of over the data.
+
+    Solvers that ask one of the same block at once share a call of its kernel, as they share a read of the data.
+    """
+
+    sweep: Sweep
+    block: Block
 
 
 @dataclass(frozen=True, eq=False)

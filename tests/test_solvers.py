@@ -1,12 +1,15 @@
 """Solvers as conversations: resuming is exact, lockstep equals solo, gradients are right, no-op blocks do nothing."""
 
+from dataclasses import replace
+
+import dask
 import dask.array as da
 import numpy as np
 import pytest
 
 from daskml_core.data import load
 from daskml_core.engine import Engine, count_rows, drive
-from daskml_core.kernels.linear import FoldMask, LinearParams, linear_loss
+from daskml_core.kernels.linear import LINEAR_LOSS, FoldMask, LinearParams, linear_loss
 from daskml_core.losses import HalfLogistic, HalfPoisson, HalfSquared, Multinomial, SquaredHinge
 from daskml_core.objective import HuberObjective, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
@@ -16,7 +19,7 @@ from daskml_core.solvers.lbfgs import lbfgs
 from daskml_core.solvers.newton import newton
 from daskml_core.solvers.prox_newton import prox_newton
 from daskml_core.solvers.sampled_newton import sampled_newton
-from daskml_core.sweep import Block, add
+from daskml_core.sweep import Block, BlockSweep, Sweep, add
 from tests.problems import two_classes
 
 SOLVERS = {
@@ -71,6 +74,41 @@ def test_models_in_lockstep_are_the_models_alone(name):
     # One conversation with the data: as many sweeps as the slowest model needs, but for line searches out of step.
     assert together.n_sweeps <= max(alone) + 3
     assert together.n_sweeps < sum(alone)
+
+
+def test_sweeps_over_rows_that_solvers_hold_share_a_call_and_have_the_same_bits_with_any_threads():
+    X, y = two_classes(n=20_000)
+    held = Block(X, y * 1.0, None, 0, 0)
+    widths = []
+
+    def counted(block, params):
+        widths.append(params.W.shape[1])
+        return linear_loss(block, params)
+
+    kernel = replace(LINEAR_LOSS, function=counted)
+    objective = objective_of(X)
+
+    def asks(theta, n):
+        found = []
+        for _ in range(n):
+            part = yield BlockSweep(Sweep(kernel, objective.params([theta], 1)), held)
+            found.append(objective.finish(theta, part, 0, 1).grad)
+        yield Sweep(kernel, objective.params([theta], 1))  # the data, when nobody asks for held rows
+        return found
+
+    thetas = [np.full(objective.size, 0.1 * k) for k in range(3)]
+    answers = []
+    for threads in (1, 2):
+        widths.clear()
+        with dask.config.set(scheduler="threads", num_workers=threads):
+            outcomes = drive([asks(t, n) for t, n in zip(thetas, (1, 2, 2), strict=True)], engine_of(X[:80], y[:80]))
+        # 20,000 rows are three pieces: three models in the first round, two in the second; then one block of the data.
+        assert sorted(widths) == [2, 2, 2, 3, 3, 3, 3]
+        answers.append([g for outcome in outcomes for g in outcome.state])
+    for theta, outcome in zip(thetas, outcomes, strict=True):
+        alone = objective.finish(theta, linear_loss(held, objective.params([theta], 1)), 0, 1).grad
+        np.testing.assert_allclose(outcome.state[0], alone, rtol=1e-12, atol=1e-15)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(*answers, strict=True))
 
 
 @pytest.mark.parametrize("loss", LOSSES, ids=lambda loss: loss.name)

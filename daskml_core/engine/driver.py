@@ -1,9 +1,9 @@
 """The driver: runs one solver or many in lockstep, and merges what they ask into one read of the data.
 
-A solver is a generator. It yields a `Sweep`, a tuple of them, a `Fold`, or `Work` of its own, and is sent the answers. At
-the head of its loop it yields its state, a frozen dataclass with a ``record()`` for the history; there a fit can be
-watched. It may be answered with `STOP`, whereupon it ends as if its iterations were used up. What it returns is its last
-state.
+A solver is a generator. It yields a `Sweep`, a tuple of them, a `Fold`, a `BlockSweep` of rows that it holds, or `Work` of
+its own, and is sent the answers. At the head of its loop it yields its state, a frozen dataclass with a ``record()`` for the
+history; there a fit can be watched. It may be answered with `STOP`, whereupon it ends as if its iterations were used up.
+What it returns is its last state.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from daskml_core.engine.blas import single_threaded_blas
 from daskml_core.engine.engine import Engine
 from daskml_core.engine.events import ModelEnded, ModelsBegan, StepAccepted, current_watch
-from daskml_core.sweep import STOP, Fold, Kernel, Sweep, Work
+from daskml_core.sweep import STOP, Block, BlockSweep, Fold, Kernel, Sweep, Work
 
 Solver = Generator[Any, Any, Any]
 
@@ -43,6 +43,7 @@ class _Running:
     outcome: Outcome
     asked: tuple[Sweep, ...] = ()
     fold: Fold | None = None
+    held: BlockSweep | None = None
     single: bool = False
     done: bool = False
 
@@ -108,7 +109,7 @@ def drive(
                 single_threaded_blas()
             ):  # what a solver computes itself must not depend on the machine's threads either
                 request = run.solver.send(answer)
-                while not isinstance(request, Sweep | Fold | tuple):
+                while not isinstance(request, Sweep | Fold | BlockSweep | tuple):
                     if isinstance(request, Work):
                         request = run.solver.send(engine.work(request))
                         continue
@@ -120,19 +121,25 @@ def drive(
                     request = run.solver.send(reply)
         except StopIteration as stop:
             run.outcome.state, run.done = stop.value, True
-            run.asked, run.fold = (), None
+            run.asked, run.fold, run.held = (), None, None
             end(run, number)
             return
         run.fold = request if isinstance(request, Fold) else None
+        run.held = request if isinstance(request, BlockSweep) else None
         run.single = isinstance(request, Sweep)
-        run.asked = (request,) if isinstance(request, Sweep) else () if isinstance(request, Fold) else request
+        run.asked = request if isinstance(request, tuple) else (request,) if isinstance(request, Sweep) else ()
 
     _side_by_side(engine, [functools.partial(advance, number, None) for number in range(len(running))])
     while not all(run.done for run in running):
+        holding = [number for number, run in enumerate(running) if run.held is not None]
+        if holding:  # the data is asked when all have come to where they need it
+            found = _sweep_blocks(engine, [running[number].held for number in holding])  # type: ignore[misc]
+            _side_by_side(engine, [functools.partial(advance, *pair) for pair in zip(holding, found, strict=True)])
+            continue
         waiting = [number for number, run in enumerate(running) if run.asked]
         folding = [number for number, run in enumerate(running) if run.fold is not None]
         if waiting:
-            answers = _sweep_together(engine, [running[number].asked for number in waiting])
+            answers = _sweep_together(engine.sweep, [running[number].asked for number in waiting])
             steps = [
                 functools.partial(advance, number, answer[0] if running[number].single else answer)
                 for number, answer in zip(waiting, answers, strict=True)
@@ -145,19 +152,45 @@ def drive(
     return [run.outcome for run in running]
 
 
-def _side_by_side(engine: Engine, steps: Sequence[Callable[[], None]]) -> None:
-    """Take the steps of independent solvers, on as many threads as the engine has in this process.
-
-    What a solver computes between sweeps is small, except where it solves a sample.
-    """
+def _side_by_side(engine: Engine, steps: Sequence[Callable[[], Any]]) -> list[Any]:
+    """Take independent steps, on as many threads as the engine has in this process; what they return."""
     threads = min(len(steps), engine.executor.n_threads)
     if threads <= 1:
-        for step in steps:
-            step()
-        return
+        return [step() for step in steps]
     with ThreadPoolExecutor(threads, "daskml-core-solver") as pool:
-        for done in [pool.submit(step) for step in steps]:
-            done.result()
+        return [done.result() for done in [pool.submit(step) for step in steps]]
+
+
+PIECE_ROWS = 8192
+"""Rows of a block in memory that one thread goes over at a time; whatever the threads, so that sums have the same bits."""
+
+
+def _sweep_blocks(engine: Engine, asked: Sequence[BlockSweep]) -> list[Any]:
+    """Answers of sweeps over blocks in memory; those of one block are merged."""
+    groups: dict[int, list[int]] = {}
+    for i, request in enumerate(asked):
+        groups.setdefault(id(request.block), []).append(i)
+    answers: list[Any] = [None] * len(asked)
+    for members in groups.values():
+        over = functools.partial(_sweep_block, engine, asked[members[0]].block)
+        for i, answer in zip(members, _sweep_together(over, [(asked[i].sweep,) for i in members]), strict=True):
+            (answers[i],) = answer
+    return answers
+
+
+def _sweep_block(engine: Engine, block: Block, *sweeps: Sweep) -> list[Any]:
+    """Partials of one block in memory, its pieces side by side."""
+    pieces = []
+    for lo in range(0, max(1, block.n_rows), PIECE_ROWS):
+        X, y, weight = (None if a is None else a[lo : lo + PIECE_ROWS] for a in block[:3])
+        pieces.append(Block(X, y, weight, block.number, block.start + lo))
+
+    def over(piece: Block) -> list[Any]:
+        with single_threaded_blas():
+            return [sweep.kernel(piece, sweep.params) for sweep in sweeps]
+
+    parts = _side_by_side(engine, [functools.partial(over, piece) for piece in pieces])
+    return [functools.reduce(sweep.combine, own) for sweep, own in zip(sweeps, zip(*parts, strict=True), strict=True)]
 
 
 def _stack_key(sweep: Sweep) -> Any:
@@ -167,8 +200,8 @@ def _stack_key(sweep: Sweep) -> Any:
     return (id(kernel), id(sweep.combine), kernel.stack_key(sweep.params))
 
 
-def _sweep_together(engine: Engine, asked: Sequence[tuple[Sweep, ...]]) -> list[tuple[Any, ...]]:
-    """Answers of all sweeps, in one read; sweeps of one kernel that can be stacked become one call of it."""
+def _sweep_together(ask: Callable[..., Sequence[Any]], asked: Sequence[tuple[Sweep, ...]]) -> list[tuple[Any, ...]]:
+    """Answers of all sweeps, asked for at once; sweeps of one kernel that can be stacked become one call of it."""
     shared: dict[int, list[tuple[int, int]]] = {}
     for i, sweeps in enumerate(asked):
         for j, sweep in enumerate(sweeps):
@@ -188,7 +221,7 @@ def _sweep_together(engine: Engine, asked: Sequence[tuple[Sweep, ...]]) -> list[
             assert kernel.stack is not None
             params = kernel.stack([asked[i][j].params for i, j in members])
             merged.append(Sweep(kernel, params, first.combine))
-    partials = engine.sweep(*merged)
+    partials = ask(*merged)
     answers: list[list[Any]] = [[None] * len(sweeps) for sweeps in asked]
     for members, partial, sweep in zip(groups.values(), partials, merged, strict=True):
         if len(members) == 1:

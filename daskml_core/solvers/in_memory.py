@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from daskml_core.sweep import Block, Sweep, Work
+from daskml_core.sweep import Block, BlockSweep, Sweep, Work
 
 Asks = Generator[Any, Any, Any]
 
@@ -20,6 +20,8 @@ def answer_from(solver: Asks, block: Block) -> Asks:
             return stop.value
         if isinstance(request, Sweep):
             answer = request.kernel(block, request.params)
+        elif isinstance(request, BlockSweep):
+            answer = request.sweep.kernel(request.block, request.sweep.params)
         elif isinstance(request, tuple):
             answer = tuple(sweep.kernel(block, sweep.params) for sweep in request)
         else:
@@ -36,3 +38,17 @@ def solve_in_memory(solver: Asks, block: Block) -> Any:
             answer = request.run() if isinstance(request, Work) else None
         except StopIteration as stop:
             return stop.value
+
+
+def of_block(solver: Asks, block: Block) -> Asks:
+    """The solver with its sweeps asked of a block instead of the data; its states are kept to itself."""
+    answer: Any = None
+    while True:
+        try:
+            request = solver.send(answer)
+        except StopIteration as stop:
+            return stop.value
+        if isinstance(request, Sweep):
+            answer = yield BlockSweep(request, block)
+        else:
+            answer = (yield request) if isinstance(request, Work) else None

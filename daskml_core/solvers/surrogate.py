@@ -26,7 +26,7 @@ import numpy as np
 
 from daskml_core.kernels.coordinate_descent import minimise_quadratic
 from daskml_core.objective import Asks, Evaluation, LinearObjective
-from daskml_core.solvers.in_memory import solve_in_memory
+from daskml_core.solvers.in_memory import of_block
 from daskml_core.solvers.linesearch import backtrack, is_negligible, record, short_step, stationarity
 from daskml_core.solvers.newton import solve_spd
 from daskml_core.sweep import Array, Block
@@ -58,16 +58,15 @@ class SampleModel:
         """The data's Hessian at the anchor."""
         return self.hess + self.gap
 
-    def evaluate(self, theta: Array, order: int = 1) -> Evaluation:
-        """The sample's objective and its derivatives."""
-        found: Evaluation = solve_in_memory(self.objective.evaluate(theta, order), self.block)
-        return found
+    def evaluate(self, theta: Array, order: int = 1) -> Asks:
+        """The sample's objective and its derivatives: an `Evaluation`."""
+        return of_block(self.objective.evaluate(theta, order), self.block)
 
-    def anchored(self, theta: Array, hess: Array) -> SampleModel:
+    def anchored(self, theta: Array, hess: Array) -> Asks:
         """The model with its anchor at ``theta``, where the data's Hessian is ``hess``."""
-        own = self.evaluate(theta, 2).hess
-        assert own is not None
-        return replace(self, hess=own, gap=hess - own)
+        own: Evaluation = yield from self.evaluate(theta, 2)
+        assert own.hess is not None
+        return replace(self, hess=own.hess, gap=hess - own.hess)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +137,7 @@ def surrogate_newton(
         close = state.grad_norm <= tol
         if stop or state.stalled or state.n_iter >= max_iter:
             return replace(state, converged=close)
-        step = _step(objective, state)
+        step = yield from _step(objective, state)
         decrease = _promised(objective, state, step)
         if not decrease > 0:
             step = _direction(objective, state.model.metric, state.grad, state.theta)
@@ -164,12 +163,12 @@ def surrogate_newton(
                 return replace(state, converged=True)
             again: Evaluation = yield from objective.evaluate(state.theta, order=2)
             assert again.hess is not None
-            exact = state.model.anchored(state.theta, again.hess)
+            exact = yield from state.model.anchored(state.theta, again.hess)
             # What the exact Hessian does not help either is rounding.
             known = np.abs(exact.metric - state.model.metric).max() <= 1e-9 * np.abs(exact.metric).max()
             state = replace(state, model=exact, length=None, ratio=None, stalled=known, n_iter=state.n_iter + 1)
             continue
-        model = state.model if order == 1 else state.model.anchored(point, trial.hess)
+        model = state.model if order == 1 else (yield from state.model.anchored(point, trial.hess))
         state = surrogate_state(objective, point, trial, model, state, length)
 
 
@@ -195,10 +194,10 @@ def _promised(objective: LinearObjective, state: SurrogateState, step: Array) ->
     return -(float(state.grad @ step) + change)
 
 
-def _step(objective: LinearObjective, state: SurrogateState) -> Array:
+def _step(objective: LinearObjective, state: SurrogateState) -> Asks:
     """Step to the minimum of the model: Newton's step with the anchor's Hessian, then corrections by sample gradients."""
     model, metric = state.model, state.model.metric
-    here = model.evaluate(state.theta).grad
+    here: Evaluation = yield from model.evaluate(state.theta)
     step, slope = np.zeros_like(state.theta), state.grad
     first = last = np.inf
     for _ in range(INNER):
@@ -211,11 +210,11 @@ def _step(objective: LinearObjective, state: SurrogateState) -> Array:
         last = length
         if length <= 1e-3 * first:  # the model itself is no better
             break
-        there = model.evaluate(state.theta + step).grad
-        assert there is not None and here is not None
-        if not np.isfinite(there).all():
+        there: Evaluation = yield from model.evaluate(state.theta + step)
+        assert there.grad is not None and here.grad is not None
+        if not np.isfinite(there.grad).all():
             break
-        slope = state.grad + (there - here) + model.gap @ step
+        slope = state.grad + (there.grad - here.grad) + model.gap @ step
     return step
 
 
@@ -230,7 +229,7 @@ def start_surrogate(
     assert first.hess is not None
     exact = without_plateaus(objective, theta, first, squares)
     if hess is None:
-        model = SampleModel(local, block, exact, exact).anchored(theta, exact)
+        model = yield from SampleModel(local, block, exact, exact).anchored(theta, exact)
     else:
         model = SampleModel(local, block, hess, exact - hess)
     return surrogate_state(objective, theta, first, model)
