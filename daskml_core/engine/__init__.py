@@ -1,7 +1,7 @@
 """Going over the data: spans, the fixed tree, residency, the memory plan, and the driver of the solvers."""
 
 from daskml_core.engine.checkpoint import CheckpointPath, resumable
-from daskml_core.engine.driver import Outcome, drive
+from daskml_core.engine.driver import Outcome, drive, sweep_together
 from daskml_core.engine.engine import Engine, SweepCost, count_rows, find_complete, run_sweeps
 from daskml_core.engine.memory import Plan
 from daskml_core.engine.watching import begin_tasks, stopped_early, watched
@@ -19,5 +19,6 @@ __all__ = [
     "resumable",
     "run_sweeps",
     "stopped_early",
+    "sweep_together",
     "watched",
 ]

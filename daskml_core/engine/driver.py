@@ -139,7 +139,7 @@ def drive(
         waiting = [number for number, run in enumerate(running) if run.asked]
         folding = [number for number, run in enumerate(running) if run.fold is not None]
         if waiting:
-            answers = _sweep_together(engine.sweep, [running[number].asked for number in waiting])
+            answers = sweep_together(engine.sweep, [running[number].asked for number in waiting])
             steps = [
                 functools.partial(advance, number, answer[0] if running[number].single else answer)
                 for number, answer in zip(waiting, answers, strict=True)
@@ -173,7 +173,7 @@ def _sweep_blocks(engine: Engine, asked: Sequence[BlockSweep]) -> list[Any]:
     answers: list[Any] = [None] * len(asked)
     for members in groups.values():
         over = functools.partial(_sweep_block, engine, asked[members[0]].block)
-        for i, answer in zip(members, _sweep_together(over, [(asked[i].sweep,) for i in members]), strict=True):
+        for i, answer in zip(members, sweep_together(over, [(asked[i].sweep,) for i in members]), strict=True):
             (answers[i],) = answer
     return answers
 
@@ -200,7 +200,7 @@ def _stack_key(sweep: Sweep) -> Any:
     return (id(kernel), id(sweep.combine), kernel.stack_key(sweep.params))
 
 
-def _sweep_together(ask: Callable[..., Sequence[Any]], asked: Sequence[tuple[Sweep, ...]]) -> list[tuple[Any, ...]]:
+def sweep_together(ask: Callable[..., Sequence[Any]], asked: Sequence[tuple[Sweep, ...]]) -> list[tuple[Any, ...]]:
     """Answers of all sweeps, asked for at once; sweeps of one kernel that can be stacked become one call of it."""
     shared: dict[int, list[tuple[int, int]]] = {}
     for i, sweeps in enumerate(asked):

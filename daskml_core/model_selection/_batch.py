@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,6 +47,7 @@ from daskml_core.kernels.cell_sums import (
 )
 from daskml_core.kernels.cells import Codes, Segments
 from daskml_core.kernels.linear import (
+    LINEAR_LOSS,
     SECOND_MOMENTS,
     FoldMask,
     LinearPartial,
@@ -140,6 +141,8 @@ class LinearBatch:
         self._metrics: dict[int, Array] = {}
         self._gradients: dict[int, tuple[CellLossPartial, int]] = {}
         self._hessians: dict[int, tuple[CellLossPartial, int]] = {}
+        self._points: dict[int, tuple[Array, Array]] = {}
+        self._ahead: dict[int, tuple[tuple[Array, Array], LinearPartial]] = {}
         self._blocks: dict[bytes, Block] = {}
         self._in_sample: dict[tuple[int, bytes], LinearPartial] = {}
 
@@ -599,13 +602,18 @@ class LinearBatch:
             return self.data.sum_weight
         return float(job.factors @ self._targets.weight.sum(axis=0))
 
-    def _go_on(self, job: Job) -> Any:
-        """A solver that goes on from the start of the job's setting, where all is known that its cells tell."""
+    def _go_on(self, job: Job, others: Sequence[Job] = ()) -> Any:
+        """A solver that goes on from the start of the job's setting, where all is known that its cells tell.
+
+        ``others`` are a refit's models on the splits.
+        """
         objective = job.objective
         assert objective is not None
         lead = self._leader.get(job.setting, job.setting)
         theta, tol, max_iter = objective.scaled(*self._starts[lead]), *stopping(job.estimator)[:2]
         first: Evaluation
+        if job.split < 0 and lead in self._ahead:
+            return (yield from self._from_ahead(job, lead, others))
         if lead in self._gradients:
             _, first = self._evaluation(job, lead)
         else:
@@ -627,6 +635,64 @@ class LinearBatch:
         pause = job.split >= 0 and bool(self._leader)
         return (yield from surrogate_newton(objective, known, tol=tol, max_iter=max_iter, until_close=pause))
 
+    def look_ahead(self, jobs: Sequence[Job]) -> dict[int, Sweep]:
+        """What would spare a refit its sweeps, asked in the same read as the scores; by leading setting, for `looked_ahead`.
+
+        A refit starts at the mean of its setting's models on the splits, which is a jackknife's error from its end: much
+        less than a standard error. With the gradient there, and the Hessians that the search has found, the rest is work in
+        memory.
+        """
+        self._points = {}
+        sweeps = {}
+        for setting in sorted({job.setting for job in jobs} - set(self._leader)):
+            members = [job for job in jobs if job.setting == setting]
+            if not all(isinstance(job.state, SurrogateState) and job.state.converged for job in members):
+                continue
+            whole = self._whole(members[0])
+            assert whole.objective is not None
+            ends = [job.objective.unscaled(job.theta) for job in members if job.objective is not None]  # type: ignore[arg-type]
+            W, b = (np.mean(parts, axis=0) for parts in zip(*ends, strict=True))
+            theta = whole.objective.scaled(W, b)
+            # The same C weighs less beside all rows: the tangent of the path goes from their penalty to this one.
+            theirs = np.mean([job.objective.penalty.l2 for job in members if job.objective is not None])
+            weaker = (whole.objective.penalty.l2 - theirs) * whole.objective.penalised() * theta
+            theta = theta - solve_spd(self._model(whole, setting)[1], weaker)
+            self._points[setting] = whole.objective.unscaled(theta)
+            sweeps[setting] = Sweep(LINEAR_LOSS, whole.objective.params([theta], 1))
+        return sweeps
+
+    def looked_ahead(self, found: Mapping[int, LinearPartial]) -> None:
+        """Take down the answers."""
+        self._ahead = {setting: (self._points[setting], partial) for setting, partial in found.items()}
+
+    def _whole(self, like: Job) -> Job:
+        """A job for all rows with a job's setting, prepared."""
+        job = Job(like.estimator, like.setting, -1, np.ones(self.folds.n_cells, dtype=bool))
+        self._prepare_whole(job)
+        return job
+
+    def _prepare_whole(self, job: Job) -> None:
+        self.prepare(job)
+        self.build(job, getattr(self, "moments", None))
+        assert job.objective is not None
+        if not self._by_class:  # all rows alike: without a table the kernel of one model does it in half the time
+            job.objective = replace(job.objective, folds=None)
+
+    def _from_ahead(self, job: Job, lead: int, others: Sequence[Job]) -> Any:
+        """A refit from where `look_ahead` has looked."""
+        objective = job.objective
+        assert objective is not None
+        tol, max_iter, _ = stopping(job.estimator)
+        at, partial = self._ahead[lead]
+        theta = objective.scaled(*at)
+        model, _ = self._model(job, lead)
+        known = surrogate_state(objective, theta, objective.finish(theta, partial, 0, 1), model)
+        states = [other.state for other in others]
+        ratios = [state.ratio for state in states if state.ratio is not None]
+        # Steps shrink as those of the models on the splits did, which have the same Hessians.
+        known = replace(known, ratio=max(ratios, default=None), n_iter=max((s.n_iter for s in states), default=0))
+        return (yield from surrogate_newton(objective, known, tol=tol, max_iter=max_iter))
+
     def refit(self, engine: Engine, job: Job, others: Sequence[Job]) -> None:
         """Train a job on all rows, as its setting's models on the splits were trained."""
         self.refit_together(engine, [(job, others)])
@@ -635,11 +701,8 @@ class LinearBatch:
         """Train jobs on all rows, each with its setting's models on the splits."""
         solvers = []
         for job, others in pairs:
-            self.prepare(job)
-            self.build(job, getattr(self, "moments", None))
+            self._prepare_whole(job)
             assert job.objective is not None
-            if not self._by_class:  # all rows alike: without a table the kernel of one model does it in half the time
-                job.objective = replace(job.objective, folds=None)
             if self._sampled(job) and self._complete:
                 assert self._sample is not None
                 self._solve_complete(engine, [job], self._sample)
@@ -647,7 +710,7 @@ class LinearBatch:
                 lead = self._leader.get(job.setting)
                 if lead is not None and lead in self._metrics:
                     self._metrics.setdefault(job.setting, self._metrics[lead])  # the same C weighs less beside all rows
-                solvers.append((job, self._go_on(job)))
+                solvers.append((job, self._go_on(job, others)))
             else:
                 ends = [other.objective.unscaled(other.theta) for other in others if other.objective is not None]  # type: ignore[arg-type]
                 if ends:

@@ -22,7 +22,7 @@ from sklearn.utils import indexable
 from daskml_core.data import Flat, flatten, is_grid, is_lazy
 from daskml_core.data.from_dask import nothing_read
 from daskml_core.data.targets import merge_target_moments
-from daskml_core.engine import Engine, Plan, find_complete, run_sweeps
+from daskml_core.engine import Engine, Plan, find_complete, run_sweeps, sweep_together
 from daskml_core.engine.events import Scored, current_watch
 from daskml_core.engine.watching import callback_failed
 from daskml_core.errors import CheckpointError, FitInterrupted, MemoryPlanError
@@ -358,7 +358,7 @@ class BatchRun:
             train = "1 for the sample, 1 for gradients and few Hessians by fold, about 1-3 for all models"
         sweeps = (f"{n} x ({train})" if n > 1 else train) + "; 1 for the scores"
         if self.request.choose is not None and not self.parts.gram:
-            sweeps += "; 1-2 of one model for the refit"
+            sweeps += "; 0-2 of one model for the refit"
         engine = self.engine
         blocks = self.parts.data.blocks
         plan = Plan(
@@ -447,7 +447,7 @@ class BatchRun:
     def _scores(self, cells: Array, models: list[list[Any]], *, test: bool) -> dict[str, Array]:
         shape = (len(self.estimators), self.folds.n_splits)
         order = sorted(self.jobs, key=lambda job: job.split)
-        found = self._find(cells, order)
+        found = self._find(cells, order, ahead=test and self._looks_ahead)
         scores = {}
         for name, metric in self.metrics.items():
             table = np.full(shape, np.nan)
@@ -475,8 +475,13 @@ class BatchRun:
             return None
         return take_rows(self.request.params["sample_weight"], self.folds.rows(job.split, test=test))
 
-    def _find(self, cells: Array, order: Sequence[Job]) -> Found:
-        """One sweep for the sums of all models on the rows that they are scored on."""
+    @property
+    def _looks_ahead(self) -> bool:
+        """Whether the sweep of the scores should find what the refit will ask: there is room where all was one batch."""
+        return self.request.choose is not None and isinstance(self.batch, LinearBatch) and len(self.batches) == 1
+
+    def _find(self, cells: Array, order: Sequence[Job], ahead: bool) -> Found:
+        """One sweep for the sums of all models on the rows that they are scored on, and for what a refit will ask."""
         needs = {metric.need for metric in self.metrics.values() if metric is not None}
         data, folds = self.parts.data, self.folds
         split = np.array([job.split for job in order])
@@ -508,7 +513,12 @@ class BatchRun:
             sweeps["sums"] = Sweep(FOLD_SCORES, params)
         if "rank" in needs:
             sweeps["ranking"] = Sweep(FOLD_RANKS, params, merge_rankings)
-        answers = dict(zip(sweeps, self.engine.sweep(*sweeps.values()), strict=True))
+        gradients = self.batch.look_ahead(self.jobs) if ahead else {}
+        asked = [tuple(sweeps.values()), *((sweep,) for sweep in gradients.values())]
+        scores, *seen = sweep_together(self.engine.sweep, asked)
+        answers = dict(zip(sweeps, scores, strict=True))
+        if ahead:
+            self.batch.looked_ahead({setting: answer for setting, (answer,) in zip(gradients, seen, strict=True)})
         ranking = answers.get("ranking")
         if ranking is not None and any(ranking.dropped_bits):
             warnings.warn(
