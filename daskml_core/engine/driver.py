@@ -186,10 +186,10 @@ def _sweep_block(engine: Engine, block: Block, *sweeps: Sweep) -> list[Any]:
         pieces.append(Block(X, y, weight, block.number, block.start + lo))
 
     def over(piece: Block) -> list[Any]:
-        with single_threaded_blas():
-            return [sweep.kernel(piece, sweep.params) for sweep in sweeps]
+        return [sweep.kernel(piece, sweep.params) for sweep in sweeps]
 
-    parts = _side_by_side(engine, [functools.partial(over, piece) for piece in pieces])
+    with single_threaded_blas():
+        parts = _side_by_side(engine, [functools.partial(over, piece) for piece in pieces])
     return [functools.reduce(sweep.combine, own) for sweep, own in zip(sweeps, zip(*parts, strict=True), strict=True)]
 
 

@@ -464,9 +464,10 @@ class LinearBatch:
     def _look(self, engine: Engine, leaders: Sequence[Job], anchors: Sequence[Job]) -> None:
         """One sweep: gradients at every leading setting's start, and Hessians at the anchors', cell by cell."""
         asked: list[tuple[dict[int, tuple[CellLossPartial, int]], list[int], Sweep]] = []
-        for found, jobs, order in ((self._gradients, leaders, 1), (self._hessians, anchors, 2)):
+        others = [job for job in leaders if job not in anchors] if self._shares_cells else []
+        for found, jobs, order in ((self._gradients, others, 1), (self._hessians, anchors, 2)):
             groups: dict[Any, list[int]] = {}
-            for job in jobs if order == 2 or self._shares_cells else ():
+            for job in jobs:
                 assert job.objective is not None
                 groups.setdefault(job.objective.loss, []).append(job.setting)
             machines = {job.setting: job.objective.classes for job in jobs if job.objective is not None}
@@ -480,6 +481,8 @@ class LinearBatch:
         for (found, settings, _), partial in zip(asked, engine.sweep(*(sweep for _, _, sweep in asked)), strict=True):
             for model, setting in enumerate(settings):
                 found[setting] = (partial, model)
+        if self._shares_cells:  # a Hessian comes with the gradient
+            self._gradients |= {job.setting: self._hessians[job.setting] for job in anchors}
 
     @staticmethod
     def _solve_sample(

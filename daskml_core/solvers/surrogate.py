@@ -206,10 +206,12 @@ def _step(objective: LinearObjective, state: SurrogateState) -> Asks:
         if not length <= 0.5 * last:
             break
         step = step + change
-        first = min(first, length) if last == np.inf else first
-        last = length
-        if length <= 1e-3 * first:  # the model itself is no better
+        first = length if last == np.inf else first
+        # The next correction is shorter than this one as this one was than the last. The model itself is no better.
+        following = length if last == np.inf else length * (length / last)
+        if following <= 1e-3 * first:
             break
+        last = length
         there: Evaluation = yield from model.evaluate(state.theta + step)
         assert there.grad is not None and here.grad is not None
         if not np.isfinite(there.grad).all():
