@@ -26,7 +26,8 @@ from daskml_core.kernels.exponential import exp_row
 from daskml_core.sweep import Array
 
 LANES = 64
-"""Running maxima kept side by side, so that the search for the largest entry runs in vector registers."""
+"""Entries of a tile. A search keeps the largest value of each tile, and then looks for it in its tile: maxima alone stay in
+vector registers, and a place beside each would not."""
 
 NEVER = 1e300
 """Taken from F where a variable cannot move that way: no branch in the loops."""
@@ -38,65 +39,94 @@ RBF, LINEAR, POLY, SIGMOID = range(4)
 """Kernels whose rows are computed in compiled code, when they are needed."""
 
 FAST = {"nsz", "reassoc", "contract", "arcp"}
+SAME = {"nsz", "contract"}
+"""Where a value is computed twice, with the same bits: no other order of the sums."""
+
+MAGNITUDE = np.int64(0x7FFFFFFFFFFFFFFF)
+"""All bits of a number but its sign."""
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def _ordered(x: Any) -> Any:
+    """An integer that compares as ``x`` does: maxima of integers are compiled to vector registers, of floats not."""
+    bits = np.float64(x).view(np.int64)
+    return bits ^ ((bits >> 63) & MAGNITUDE)
 
 
 @numba.njit(cache=True, nogil=True)
-def _last_of_largest(best: Any, place: Any) -> int:
-    """The lane of the largest entry; among equals the one that stands last."""
-    top = 0
-    for lane in range(LANES):
-        if best[lane] > best[top] or (best[lane] == best[top] and place[lane] + lane > place[top] + top):
-            top = lane
-    return top
+def _last_tile(tops: Any) -> int:
+    """The tile of the largest entry; among equals the last."""
+    most, best = tops[0], 0
+    for tile in range(len(tops)):
+        most = tops[tile] if tops[tile] > most else most
+    for tile in range(len(tops)):
+        place = tile if tops[tile] == most else 0
+        best = place if place > best else best
+    return best
 
 
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
-def _second(F: Any, low: Any, diagonal: Any, Ki: Any, Fi: float, Kii: float, best: Any, place: Any) -> int:
-    """The variable that, paired with the one of row ``Ki``, gains most by the second-order model; -1 for none."""
-    for lane in range(LANES):
-        best[lane] = 0.0
-        place[lane] = -LANES - 1
-    for start in range(0, len(F), LANES):
+@numba.njit(cache=True, nogil=True, fastmath=SAME, inline="always")
+def _gain(slope: float, curvature: float) -> Any:
+    """Bits of the second-order gain of a pair: it is not negative."""
+    slope = slope if slope > 0.0 else 0.0
+    curvature = curvature if curvature > CURVATURE else CURVATURE
+    return np.float64(slope * slope / curvature).view(np.int64)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=SAME)
+def _second(F: Any, low: Any, diagonal: Any, Ki: Any, Fi: float, Kii: float, tops: Any) -> int:
+    """The variable that, paired with the one of row ``Ki``, gains most by the second-order model; -1 for none.
+
+    Among equals it is the last, as in libsvm.
+    """
+    for tile in range(len(tops)):
+        start = tile * LANES
         f, k = F[start : start + LANES], Ki[start : start + LANES]
         d, never = diagonal[start : start + LANES], low[start : start + LANES]
+        most = np.int64(0)
         for lane in range(LANES):
-            slope = Fi - f[lane] - never[lane]
-            slope = slope if slope > 0.0 else 0.0
-            curvature = Kii + d[lane] - 2 * k[lane]
-            curvature = curvature if curvature > CURVATURE else CURVATURE
-            gain = slope * slope / curvature
-            better = gain >= best[lane]  # among equals the last, as libsvm
-            best[lane] = gain if better else best[lane]
-            place[lane] = start if better else place[lane]
-    top = _last_of_largest(best, place)
-    return place[top] + top if best[top] > 0.0 else -1
-
-
-@numba.njit(cache=True, nogil=True, fastmath=FAST)
-def _move(F: Any, Ki: Any, Kj: Any, t: float, up: Any, low: Any, best: Any, place: Any, least: Any) -> Any:
-    """Update F after a step; returns the up variable with the largest F, and the violation ``max F[up] - min F[low]``."""
+            gain = _gain(Fi - f[lane] - never[lane], Kii + d[lane] - 2 * k[lane])
+            most = gain if gain > most else most
+        tops[tile] = most
+    tile = _last_tile(tops)
+    start, most, j = tile * LANES, tops[tile], -1
+    f, k = F[start : start + LANES], Ki[start : start + LANES]
+    d, never = diagonal[start : start + LANES], low[start : start + LANES]
     for lane in range(LANES):
-        best[lane] = -NEVER
-        least[lane] = NEVER
-        place[lane] = 0
-    for start in range(0, len(F), LANES):
+        gain = _gain(Fi - f[lane] - never[lane], Kii + d[lane] - 2 * k[lane])
+        place = lane if gain == most else -1
+        j = place if place > j else j
+    return start + j if most > 0 else -1
+
+
+@numba.njit(cache=True, nogil=True, fastmath=SAME)
+def _move(F: Any, Ki: Any, Kj: Any, t: float, up: Any, low: Any, tops: Any) -> Any:
+    """Update F after a step; returns the up variable with the largest F, and the violation ``max F[up] - min F[low]``.
+
+    Among equals it is the last, as in libsvm.
+    """
+    bottom = MAGNITUDE
+    for tile in range(len(tops)):
+        start = tile * LANES
         f, a, b = F[start : start + LANES], Ki[start : start + LANES], Kj[start : start + LANES]
         never, nor = up[start : start + LANES], low[start : start + LANES]
+        most, least = -MAGNITUDE, MAGNITUDE
         for lane in range(LANES):
             value = f[lane] - t * (a[lane] - b[lane])
             f[lane] = value
-            below = value + nor[lane]
-            least[lane] = below if below < least[lane] else least[lane]
-            value = value - never[lane]
-            better = value >= best[lane]
-            best[lane] = value if better else best[lane]
-            place[lane] = start if better else place[lane]
-    top = _last_of_largest(best, place)
-    bottom = least[0]
+            above, below = _ordered(value - never[lane]), _ordered(value + nor[lane])
+            most = above if above > most else most
+            least = below if below < least else least
+        tops[tile] = most
+        bottom = least if least < bottom else bottom
+    tile = _last_tile(tops)
+    start, most, i = tile * LANES, tops[tile], 0
+    f, never = F[start : start + LANES], up[start : start + LANES]
     for lane in range(LANES):
-        if least[lane] < bottom:
-            bottom = least[lane]
-    return place[top] + top, best[top] - bottom
+        place = lane if _ordered(f[lane] - never[lane]) == most else 0
+        i = place if place > i else i
+    smallest = np.int64(bottom ^ ((bottom >> 63) & MAGNITUDE)).view(np.float64)
+    return start + i, f[i] - never[i] - smallest
 
 
 @numba.njit(cache=True, nogil=True)
@@ -107,11 +137,22 @@ def _mark(t: int, beta: Any, lo: Any, hi: Any, up: Any, low: Any) -> None:
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
 def _product(x: Any, right: Any, row: Any) -> None:
-    """``row = x @ right``."""
-    row[:] = x[0] * right[0]
-    for k in range(1, len(x)):
+    """``row = x @ right``; eight features at a time, for the row is read and written once for all of them."""
+    d, n = len(x), len(row)
+    row[:] = 0
+    whole = d - d % 8
+    for k in range(0, whole, 8):
+        a0, a1, a2, a3, a4, a5, a6, a7 = x[k], x[k + 1], x[k + 2], x[k + 3], x[k + 4], x[k + 5], x[k + 6], x[k + 7]
+        b0, b1, b2, b3 = right[k], right[k + 1], right[k + 2], right[k + 3]
+        b4, b5, b6, b7 = right[k + 4], right[k + 5], right[k + 6], right[k + 7]
+        for t in range(n):
+            row[t] += (
+                ((a0 * b0[t] + a1 * b1[t]) + (a2 * b2[t] + a3 * b3[t]))
+                + ((a4 * b4[t] + a5 * b5[t]) + (a6 * b6[t] + a7 * b7[t]))
+            )  # fmt: skip
+    for k in range(whole, d):
         a, b = x[k], right[k]
-        for t in range(len(row)):
+        for t in range(n):
             row[t] += a * b[t]
 
 
@@ -136,43 +177,47 @@ def _finish(row: Any, kind: int, gamma: float, coef0: float, degree: int) -> Non
 
 
 @numba.njit(cache=True, nogil=True)
-def _ready(K: Any, i: int, missing: Any, left: Any, right: Any, kind: int, numbers: Any, row: Any) -> None:
-    """Row ``i`` of the matrix, if it was not asked for before."""
-    if missing[i]:
-        missing[i] = False
-        _product(left[i], right, row)
-        _finish(row, kind, numbers[0], numbers[1], int(numbers[2]))
-        K[i] = row
+def _ready(K: Any, i: int, slot: Any, n: int, left: Any, right: Any, kind: int, numbers: Any, row: Any) -> int:
+    """Row ``i`` of the matrix in the next slot, if it was not asked for before; returns how many slots are taken."""
+    if slot[i] >= 0:
+        return n
+    _product(left[i], right, row)
+    _finish(row, kind, numbers[0], numbers[1], int(numbers[2]))
+    K[n] = row
+    slot[i] = n
+    return n + 1
 
 
 @numba.njit(cache=True, nogil=True)
 def _smo(
-    K: Any, diagonal: Any, missing: Any, left: Any, right: Any, kind: int, numbers: Any, F: Any, beta: Any, lo: Any,
+    K: Any, diagonal: Any, slot: Any, left: Any, right: Any, kind: int, numbers: Any, F: Any, beta: Any, lo: Any,
     hi: Any, tol: float, max_steps: int,
 ) -> Any:  # fmt: skip
     q = len(F)
     up, low = np.empty(q), np.empty(q)
     for t in range(q):
         _mark(t, beta, lo, hi, up, low)
-    best, least, place = np.empty(LANES), np.empty(LANES), np.empty(LANES, dtype=np.int64)
+    tops = np.empty(q // LANES, dtype=np.int64)
     row = np.empty(K.shape[1], dtype=right.dtype)
-    _ready(K, 0, missing, left, right, kind, numbers, row)
-    i, violation = _move(F, K[0], K[0], 0.0, up, low, best, place, least)
+    n = slot.max() + 1
+    n = _ready(K, 0, slot, n, left, right, kind, numbers, row)
+    i, violation = _move(F, K[slot[0]], K[slot[0]], 0.0, up, low, tops)
     steps = 0
     while violation >= tol and steps < max_steps:
-        _ready(K, i, missing, left, right, kind, numbers, row)
-        j = _second(F, low, diagonal, K[i], F[i], diagonal[i], best, place)
+        n = _ready(K, i, slot, n, left, right, kind, numbers, row)
+        Ki = K[slot[i]]
+        j = _second(F, low, diagonal, Ki, F[i], diagonal[i], tops)
         if j < 0:
             break
-        _ready(K, j, missing, left, right, kind, numbers, row)
-        curvature = max(diagonal[i] + diagonal[j] - 2 * K[i, j], CURVATURE)
+        n = _ready(K, j, slot, n, left, right, kind, numbers, row)
+        curvature = max(diagonal[i] + diagonal[j] - 2 * Ki[j], CURVATURE)
         t = min((F[i] - F[j]) / curvature, hi[i] - beta[i], beta[j] - lo[j])
         # Bounds are met to the bit: what is at its bound must not be taken for free.
         beta[i] = hi[i] if t == hi[i] - beta[i] else beta[i] + t
         beta[j] = lo[j] if t == beta[j] - lo[j] else beta[j] - t
         _mark(i, beta, lo, hi, up, low)
         _mark(j, beta, lo, hi, up, low)
-        i, violation = _move(F, K[i], K[j], t, up, low, best, place, least)
+        i, violation = _move(F, Ki, K[slot[j]], t, up, low, tops)
         steps += 1
     return steps, violation
 
@@ -189,8 +234,8 @@ class Lazy(NamedTuple):
     """(q, d), or (q, d + 2) for rbf, as of `daskml_core.kernels.kernel_functions`; in K's precision, or float64"""
     right: Array
     """(d, padded(q)), or (d + 2, padded(q))"""
-    missing: Array
-    """(q,) rows not computed yet"""
+    slot: Array
+    """(q,) where in K a variable's row stands, in the order in which they were needed; -1 where it is not computed yet"""
     diagonal: Array
     """(q,) of the matrix"""
     kind: int = RBF
@@ -214,10 +259,10 @@ def smo(
         target[:q] = source
     if lazy is None:
         nothing = np.empty((0, 0), dtype=K.dtype)
-        lazy = Lazy(nothing, nothing, np.zeros(q, dtype=np.bool_), K.diagonal()[:q])
+        lazy = Lazy(nothing, nothing, np.arange(q), K.diagonal()[:q])
     wide[4, :q] = lazy.diagonal
     steps, violation = _smo(
-        K, wide[4], lazy.missing, lazy.left, lazy.right, lazy.kind, lazy.numbers, wide[0], wide[1], wide[2], wide[3],
+        K, wide[4], lazy.slot, lazy.left, lazy.right, lazy.kind, lazy.numbers, wide[0], wide[1], wide[2], wide[3],
         tol, max_steps,
     )  # fmt: skip
     F[:], beta[:] = wide[0, :q], wide[1, :q]

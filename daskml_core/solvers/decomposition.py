@@ -30,6 +30,9 @@ from daskml_core.sweep import Array
 WHOLE = 4096
 """Variables up to which SMO runs on the complete kernel matrix, where it fits into the memory for kernel values."""
 
+WHOLE_GUIDE = 6144
+"""The same for a guide, where rows of the matrix are computed on demand: it takes few steps, and asks for few rows."""
+
 WORKING, LARGEST_WORKING = 1024, 8192
 """Variables of a working set, half of them new in each round; twice the free variables of the last round, where those are
 more: fewer than are free, and rounds undo each other. Its matrix takes half of the memory at most."""
@@ -55,8 +58,8 @@ CORE_ROWS = 2048
 
 LAZY = {"rbf": RBF, "linear": LINEAR, "poly": POLY, "sigmoid": SIGMOID}
 
-LAZY_BYTES = 512 << 10
-"""Rows that the second cache holds give a row of the kernel matrix almost as fast one at a time as by tiles."""
+LAZY_BYTES = 1 << 20
+"""Rows that the second cache holds give a row of the kernel matrix in twice the time that it takes by tiles."""
 
 SETTLED = 0.5
 """Part of the violation that a pass in float32 must remove, or float64 takes over."""
@@ -93,6 +96,8 @@ class Problem:
     cache: RowCache | None = None
     matrix: Array | None = None
     lazy: Lazy | None = None
+    guides: bool = False
+    """Whether the solution that is being looked for is only a guide."""
     steps: int = 0
     violation: float = float("inf")
 
@@ -153,14 +158,14 @@ class Problem:
 
         ``guide``: kernel values in float32 need not be settled, the solution is only a guide.
         """
-        stop = self.steps + max_steps
+        stop, self.guides = self.steps + max_steps, guide
         if not (self.exact or self.single or guide):
             self.refresh()
         self._measure()
         while True:
             before, beta, F = self.violation, self.beta.copy(), self.F
             self.F = self.F.copy()
-            self._solve(tol, stop - self.steps)
+            self._solve(tol, stop - self.steps, settles=self.single and not guide)
             if not self.single:
                 break
             if guide:
@@ -185,9 +190,17 @@ class Problem:
     def _fits(self) -> bool:
         """Whether SMO can have the complete kernel matrix."""
         m = len(self.row)
-        return m <= WORKING or (m <= WHOLE and m * padded(m) <= len(self.memory.view(self.dtype)))
+        most = WHOLE_GUIDE if self.guides and self._on_demand(m) else WHOLE
+        return m <= WORKING or (m <= most and m * padded(m) <= len(self.memory.view(self.dtype)))
 
-    def _solve(self, tol: float, max_steps: int) -> None:
+    def _on_demand(self, m: int) -> bool:
+        """Whether rows of the complete matrix are computed when a step first needs them."""
+        rbf = self.kernel.name == "rbf"
+        itemsize = np.dtype(self.dtype if rbf else np.float64).itemsize
+        return self.kernel.name in LAZY and m * (self.X.shape[1] + 2 * rbf) * itemsize <= LAZY_BYTES
+
+    def _solve(self, tol: float, max_steps: int, *, settles: bool) -> None:
+        """``settles``: the gradient is computed anew afterwards, and need not be brought up to date at the end."""
         stop = self.steps + max_steps
         if self._fits():
             most = min(max_steps, PATIENCE * len(self.row)) if self.kernel.positive else max_steps
@@ -203,7 +216,10 @@ class Problem:
             if len(core) > CORE * len(self.row):
                 self._solve_all(goal, stop - self.steps)
             else:
-                self._solve_core(core, goal, stop - self.steps)
+                last = settles and goal == tol
+                self._solve_core(core, goal, stop - self.steps, update=not last)
+                if last:
+                    return
             self._measure()
             if self.violation > SLOW * before:  # what was left out matters after all
                 self._solve_all(goal, stop - self.steps)
@@ -236,18 +252,18 @@ class Problem:
         score[free] = NEVER
         return np.sort(_largest(score, max(most, int(np.count_nonzero(free)) + WORKING)))
 
-    def _solve_core(self, core: Array, tol: float, max_steps: int) -> None:
-        """Move the core alone to ``tol``, then bring the gradient of all others up to date in one product."""
+    def _solve_core(self, core: Array, tol: float, max_steps: int, *, update: bool) -> None:
+        """Move the core alone to ``tol``, then ``update`` the gradient of all others in one product."""
         self.forget()  # the core's rows of the kernel matrix get the memory
         rows = np.unique(self.row[core])
         row = np.searchsorted(rows, self.row[core])
         c, lo, hi, beta = (part[core] for part in (self.c, self.lo, self.hi, self.beta))
         inner = Problem(self.kernel, self.X[rows], row, c, lo, hi, beta, self.memory, self.F[core], single=self.single)
         inner._solve_all(tol, max_steps)
-        change = np.bincount(row, weights=inner.beta - self.beta[core], minlength=len(rows))
-        whole = np.zeros(len(self.X))
-        whole[rows] = change
-        self.F -= self._products(whole, self.dtype)
+        if update:
+            whole = np.zeros(len(self.X))
+            whole[rows] = np.bincount(row, weights=inner.beta - self.beta[core], minlength=len(rows))
+            self.F -= self._products(whole, self.dtype)
         self.beta[core] = inner.beta
         self.steps += inner.steps
 
@@ -256,36 +272,39 @@ class Problem:
         # same steps end in the same one.
         order = np.argsort(self.hi + self.lo <= 0, kind="stable")
         if self.matrix is None:
-            self._form(self.X[self.row[order]])
+            self._form(order)
         assert self.matrix is not None
         F, beta = self.F[order], self.beta[order]
         steps, self.violation = smo(self.matrix, F, beta, self.lo[order], self.hi[order], tol, max_steps, self.lazy)
         self.F[order], self.beta[order] = F, beta
         self.steps += steps
 
-    def _form(self, X: Array) -> None:
-        """The complete kernel matrix of variables with these rows, or rows of it when they are needed."""
-        m = len(X)
+    def _form(self, order: Array) -> None:
+        """The complete kernel matrix of the variables in this order, or rows of it when they are needed."""
+        m, X = len(order), self.X[self.row[order]]
         self.matrix, self.lazy = self._matrix(m), None
         precision = self.dtype if self.kernel.name == "rbf" else np.float64
         right = prepare(self.kernel, X, precision).rows
         left = left_side(self.kernel, X, precision)
-        if self.kernel.name in LAZY and right.nbytes <= LAZY_BYTES:
-            wide = np.zeros((len(right), padded(m)), dtype=precision)
-            wide[:, :m] = right
-            kernel, missing = self.kernel, np.ones(m, dtype=np.bool_)
-            numbers = (kernel.gamma, kernel.coef0, float(kernel.degree))
-            self.lazy = Lazy(left, wide, missing, diagonal(kernel, X), LAZY[kernel.name], numbers)
-        else:
+        if not self._on_demand(m):
+            self.matrix[:, m:] = 0
             fill(self.kernel, left, right, self.matrix[:, :m], symmetric=True)
+            return
+        wide = np.zeros((len(right), padded(m)), dtype=precision)
+        wide[:, :m] = right
+        kernel, slot = self.kernel, np.full(m, -1)
+        # Rows of free variables will be needed: together they take half as long as one by one.
+        at = np.flatnonzero(((self.lo < self.beta) & (self.beta < self.hi))[order])
+        slot[at] = np.arange(len(at))
+        fill(kernel, left[at], wide, self.matrix[: len(at)])
+        numbers = (kernel.gamma, kernel.coef0, float(kernel.degree))
+        self.lazy = Lazy(left, wide, slot, diagonal(kernel, X), LAZY[kernel.name], numbers)
 
     def _matrix(self, m: int) -> Array:
         """Room for a complete matrix, in memory that was touched before where it fits."""
         width = padded(m)
         flat = self.memory.view(self.dtype)
-        matrix = flat[: m * width].reshape(m, width) if m * width <= len(flat) else np.empty((m, width), self.dtype)
-        matrix[:, m:] = 0
-        return matrix
+        return flat[: m * width].reshape(m, width) if m * width <= len(flat) else np.empty((m, width), self.dtype)
 
     def _solve_by_working_sets(self, tol: float, max_steps: int) -> None:
         cache = self.cache = self.cache or RowCache(self.kernel, self.X, self.memory, self.dtype)
