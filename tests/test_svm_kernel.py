@@ -19,6 +19,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import pairwise_kernels
 
 from daskml_core.errors import MemoryPlanError
+from daskml_core.kernels import smo as smo_kernels
 from daskml_core.kernels import svm as svm_kernels
 from daskml_core.kernels.exponential import exp_add, exp_in_place
 from daskml_core.kernels.kernel_functions import (
@@ -625,7 +626,28 @@ def test_the_certificate_of_blocks_is_that_of_the_whole():
         np.testing.assert_array_equal(merged.rows.number, whole.rows.number)
         np.testing.assert_array_equal(merged.rows.X, X[whole.rows.number])
         assert not np.isin(whole.rows.number, p.active[0]).any()
-        np.testing.assert_allclose(np.concatenate([f for _, f in merged.f]), gram(kernel, X, S) @ coef)
+        # Rows that are active are left to the solver, those that are held out to nobody.
+        swept = (
+            np.ones(500, dtype=bool) if fold is None else fold_of(np.arange(500), fold.n, fold.seed) != fold.held_out
+        )
+        swept[p.active[0]] = False
+        f = np.concatenate([f for _, f in merged.f])
+        np.testing.assert_allclose(f[swept], (gram(kernel, X, S) @ coef)[swept])
+
+
+def test_a_sweep_computes_from_nothing_what_no_earlier_one_knows():
+    X, y = noisy(400)
+    S, rng = X[:40], np.random.default_rng(0)
+    before, coef = rng.normal(size=(2, 40, 1))
+    kernel, task = KernelFunction("rbf", 0.5), Task("svc", 2.0)
+    exact, base = gram(kernel, X, S) @ coef, gram(kernel, X, S) @ before
+    base[100:200:3] = np.nan
+    p = SweepParams(
+        kernel, task, S, coef, np.array([0.1]), (np.arange(50),), 25, change=coef - before, base=base, keep=True
+    )
+    ((_, f),) = svm_kernels.certify(Block(X, y.astype(float), None, 0, 0), p).f
+    np.testing.assert_allclose(f[50:], exact[50:])
+    assert np.isnan(p.base[100])  # the solver's own
 
 
 def test_folds_are_of_equal_size_and_independent_of_chunks():
@@ -650,6 +672,25 @@ def test_the_compiled_exponential_is_right_to_the_last_place(dtype, ulp):
     np.testing.assert_allclose(total, 1 + out.astype(np.float64) @ coef, rtol=1e-3 if dtype == np.float32 else 1e-12)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_searches_find_the_last_of_the_largest(seed):
+    rng = np.random.default_rng(seed)
+    q = 3 * smo_kernels.LANES
+    F = rng.integers(-3, 4, q) / 2.0  # whole halves: many are equal, and sums of them exact
+    up, low = np.where(rng.random((2, q)) < rng.random(), 0.0, smo_kernels.NEVER)
+    diagonal = rng.integers(1, 3, q).astype(float)
+    Ki, Kj = rng.integers(-1, 2, (2, q)).astype(rng.choice([np.float32, np.float64]))
+    tops = np.empty(3, dtype=np.int64)
+    gain = np.maximum(1.0 - F - low, 0.0) ** 2 / np.maximum(2.0 + diagonal - 2 * Ki, smo_kernels.CURVATURE)
+    expected = q - 1 - int(gain[::-1].argmax()) if gain.max() > 0 else -1
+    assert smo_kernels._second(F, low, diagonal, Ki, 1.0, 2.0, tops) == expected
+    moved = F - 0.25 * (Ki - Kj)
+    i, violation = smo_kernels._move(F, Ki, Kj, 0.25, up, low, tops)
+    np.testing.assert_array_equal(F, moved)
+    assert i == q - 1 - int((moved - up)[::-1].argmax())
+    assert violation == (moved - up).max() - (moved + low).min()
+
+
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize(("dtype", "digits"), [(np.float32, 1e-4), (np.float64, 1e-12)])
 def test_rows_on_demand_are_the_rows_of_the_matrix(name, dtype, digits):
@@ -659,7 +700,7 @@ def test_rows_on_demand_are_the_rows_of_the_matrix(name, dtype, digits):
     wide = np.zeros((4 + 2 * (name == "rbf"), padded(300)), dtype=dtype)
     wide[:, :300] = prepare(kernel, X, dtype).rows
     lazy = Lazy(
-        left_side(kernel, X, dtype), wide, np.ones(300, dtype=bool), diagonal(kernel, X), decomposition.LAZY[name],
+        left_side(kernel, X, dtype), wide, np.full(300, -1), diagonal(kernel, X), decomposition.LAZY[name],
         (kernel.gamma, kernel.coef0, kernel.degree),
     )  # fmt: skip
     exact = gram(kernel, X, X)
@@ -673,9 +714,10 @@ def test_rows_on_demand_are_the_rows_of_the_matrix(name, dtype, digits):
         smo(K, F, beta, 0.1 * np.minimum(sign, 0), 0.1 * np.maximum(sign, 0), 1e-3, 10**6, rows)
         objectives.append(sign @ beta - beta @ exact @ beta / 2)
     assert objectives[0] == pytest.approx(objectives[1], rel=1e-4)
-    computed = np.flatnonzero(~lazy.missing)
+    computed = np.flatnonzero(lazy.slot >= 0)
     assert 0 < len(computed) < 300
-    np.testing.assert_allclose(K[computed, :300], exact[computed], rtol=digits, atol=digits)
+    np.testing.assert_array_equal(np.sort(lazy.slot[computed]), np.arange(len(computed)))
+    np.testing.assert_allclose(K[lazy.slot[computed], :300], exact[computed], rtol=digits, atol=digits)
     np.testing.assert_allclose(lazy.diagonal, exact.diagonal(), rtol=1e-12)
 
 
@@ -788,7 +830,7 @@ def test_a_core_larger_than_the_memory_is_solved_in_parts(monkeypatch):
     monkeypatch.setattr(
         decomposition.Problem,
         "_solve_core",
-        lambda self, core, *rest: (sizes.append(len(core)), solve_core(self, core, *rest)),
+        lambda self, core, *rest, **how: (sizes.append(len(core)), solve_core(self, core, *rest, **how)),
     )
     problem = decomposition.Problem(
         KernelFunction("rbf", 0.4), X, np.arange(700), np.sign(sign), np.minimum(sign, 0), np.maximum(sign, 0),

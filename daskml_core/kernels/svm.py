@@ -197,7 +197,7 @@ class SweepParams(NamedTuple):
     change: Array | None = None
     """(m, P) what is to be added to ``base``, instead of ``coef`` to nothing."""
     base: Array | None = None
-    """K coef of an earlier sweep (n_rows of all blocks, P)."""
+    """K coef of an earlier sweep (n_rows of all blocks, P); rows of NaN are not known, and computed from nothing."""
     keep: bool = False
     reach: float = 0.0
     """How far from violating rows are brought along too; violators come first."""
@@ -234,7 +234,8 @@ class Certificate(NamedTuple):
     found: tuple[Found, ...]
     rows: Rows
     f: tuple[tuple[int, Array], ...]
-    """K coef of each block, by its first row, where it is kept."""
+    """K coef of each block, by its first row, where it is kept. Of rows that are active in all problems it is not computed:
+    the solver knows better."""
 
 
 def _worst(number: Array, score: Array, n: int) -> tuple[Array, Array]:
@@ -284,17 +285,13 @@ def certify(block: Block, p: SweepParams) -> Certificate:
     """
     n, P, d = block.n_rows, len(p.b), p.S.shape[1]
     weight = row_weights(block, p.fold)
-    f = np.zeros((n, P)) if p.base is None else p.base[block.start : block.start + n].copy()
-    added = p.coef if p.change is None else p.change
-    moved = np.flatnonzero(added.any(axis=1))
-    if n and len(moved):
-        S = p.S[moved]
-        # A row far out would overflow float32, or lose its exponent.
-        single = p.single and single_is_near(p.kernel, S) and single_is_near(p.kernel, block.X)
-        products(p.kernel, block.X, prepare(p.kernel, S, np.float32 if single else np.float64), added[moved], f)
     number = block.start + np.arange(n)
     machines = [variables(p.task, k, block.y, weight) for k in range(P)]
     outside = [_outside(v, number, p.active[k]) for k, v in enumerate(machines)]
+    wanted = np.zeros(n, dtype=bool)
+    for v, out in zip(machines, outside, strict=True):
+        wanted[v.row[out]] = True
+    f = _swept(block, p, np.flatnonzero(wanted))
     if n and p.mass is not None and not p.guide:
         error = single_error(p.kernel, norms(p.kernel, block.X), p.radius, d, P)
         at = [
@@ -318,13 +315,37 @@ def certify(block: Block, p: SweepParams) -> Certificate:
     )
 
 
+def _swept(block: Block, p: SweepParams, at: Array) -> Array:
+    """K coef (rows, P) of the rows ``at``: that of an earlier sweep and what changed, or from nothing."""
+    n, P = block.n_rows, len(p.b)
+    if p.base is None or p.change is None:
+        f = np.zeros((n, P))
+        _add(block.X, p, at, p.coef, f)
+        return f
+    f = p.base[block.start : block.start + n].copy()
+    new = np.isnan(f[at, 0])
+    f[at[new]] = 0
+    _add(block.X, p, at[~new], p.change, f)
+    _add(block.X, p, at[new], p.coef, f)
+    return f
+
+
+def _add(X: Array, p: SweepParams, at: Array, coef: Array, f: Array) -> None:
+    """``f += K(X, S) coef`` at some rows."""
+    moved = np.flatnonzero(coef.any(axis=1))
+    if len(at) and len(moved):
+        S = p.S[moved]
+        # A row far out would overflow float32, or lose its exponent.
+        single = p.single and single_is_near(p.kernel, S) and single_is_near(p.kernel, X)
+        products(p.kernel, X, prepare(p.kernel, S, np.float32 if single else np.float64), coef[moved], f, at)
+
+
 def _again(X: Array, p: SweepParams, at: Array, f: Array) -> None:
     """Rows ``at`` of f in float64, from nothing."""
     support = np.flatnonzero(p.coef.any(axis=1))
-    exact = np.zeros((len(at), f.shape[1]))
+    f[at] = 0
     if len(at) and len(support):
-        products(p.kernel, X[at], prepare(p.kernel, p.S[support]), p.coef[support], exact)
-    f[at] = exact
+        products(p.kernel, X, prepare(p.kernel, p.S[support]), p.coef[support], f, at)
 
 
 def _numbers(found: tuple[Found, ...]) -> Array:
@@ -359,7 +380,7 @@ class _Merge:
 
 def _workspace(n_rows: int, n_features: int, p: SweepParams) -> int:
     P = len(p.b)
-    return workspace(n_features, P) + 24 * p.S.size + 8 * n_rows * (P + 14)
+    return workspace(n_features, P) + 24 * p.S.size + 8 * n_rows * (P + 18)
 
 
 CERTIFY = Kernel(

@@ -108,6 +108,8 @@ class Swept:
     radius: float
     exact: bool
     """Whether f of rows that are or become active is float64's."""
+    active: Array
+    """Numbers of the rows that were active, whose f is the problems'."""
 
     def divided(self, divisor: float) -> Swept:
         """The same of a part of the coefficients."""
@@ -321,7 +323,7 @@ def smo_cascade(
             sweep = _sweep(task, kernel, rows, solutions, b, most, fold, swept, keep, guide, single)
             answer = yield certify_sweep(sweep)
             n_sweeps += 1
-            swept = _left_behind(sweep, answer, solutions, problems) if keep else None
+            swept = _left_behind(sweep, answer, rows, solutions, problems) if keep else None
         gap, violation = _measure(problems, b, dual, answer, boost)
         if boost > 1:
             # On with a part of the sample's solution, which the true bounds allow.
@@ -378,8 +380,9 @@ def _solved(problem: Problem, tol: float, max_steps: int, guide: bool, *, alone:
             inner = _tighter(inner, to_gap, gap)
             problem.solve(inner, stop - problem.steps, guide=guide)
         # The next problem has the memory; and what follows is the same whether it was solved here and now, or before, as
-        # it is with a complete matrix: its values are the same whenever they are computed.
-        if not alone or problem.matrix is None:
+        # it is with a complete matrix: its values are the same whenever they are computed. Rows on demand are not, to the
+        # last bit: one alone is another product than many.
+        if not alone or problem.matrix is None or problem.lazy is not None:
             problem.forget()
         return problem.beta, problem.F, problem.steps, problem.violation, bool(problem.exact), bool(problem.single)
 
@@ -417,7 +420,7 @@ def _sweep(
         before[np.searchsorted(both, swept.number)] = swept.coef
         if np.count_nonzero((now != before).any(axis=1)) < len(number):  # or from nothing is less work
             number, coef, change = both, now, now - before
-            mass, radius, base = swept.mass, swept.radius, swept.f
+            mass, radius, base = swept.mass, swept.radius, _known(swept, rows)
     at = np.searchsorted(rows.number, number)
     added = np.abs(coef if change is None else change).sum(axis=0)
     longest = max(radius, float(length[at].max(initial=0.0)))
@@ -431,15 +434,25 @@ def _sweep(
 
 
 def _left_behind(
-    sweep: SweepParams, answer: Certificate, solutions: Sequence[Solution], problems: Sequence[tuple[Problem, Array]]
-) -> Swept:
-    """What a sweep knows of all rows, with what the problems know better of the active ones."""
+    sweep: SweepParams, answer: Certificate, rows: Rows, solutions: Sequence[Solution],
+    problems: Sequence[tuple[Problem, Array]],
+) -> Swept:  # fmt: skip
+    """What a sweep knows of all rows, with what the problems know of the active ones."""
     f = np.concatenate([part for _, part in sorted(answer.f, key=lambda part: part[0])])
-    if not sweep.guide:
-        for k, (problem, number) in enumerate(problems):
-            f[number, k] = (problem.c - problem.F)[: len(number)]
+    for k, (problem, number) in enumerate(problems):
+        f[number, k] = (problem.c - problem.F)[: len(number)]
     mass = np.zeros(len(solutions)) if sweep.mass is None else sweep.mass
-    return Swept(f, *coefficients(solutions), mass, sweep.radius, not sweep.guide)
+    return Swept(f, *coefficients(solutions), mass, sweep.radius, not sweep.guide, rows.number)
+
+
+def _known(swept: Swept, rows: Rows) -> Array:
+    """f of an earlier sweep; NaN for rows that were active and are not any more, if their problem's float32 gave theirs."""
+    gone = np.empty(0, dtype=np.int64) if swept.exact else np.setdiff1d(swept.active, rows.number, assume_unique=True)
+    if not len(gone):
+        return swept.f
+    f = swept.f.copy()
+    f[gone] = np.nan
+    return f
 
 
 def _relative_gap(problem: Problem, b: float, dual: float, outside: float = 0.0, boost: float = 1.0) -> float:
