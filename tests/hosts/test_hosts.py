@@ -1,4 +1,4 @@
-"""Fits across hosts with addresses of their own, in network namespaces: what is promised when a cable is pulled holds."""
+"""Fits across hosts with addresses of their own, in network namespaces; `make hosts` pulls cables too."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ needs_hosts = pytest.mark.skipif(bool(why_not()), reason=why_not() or "-")
 
 
 @needs_hosts
-def test_a_fit_over_tls_survives_the_loss_of_a_host_that_comes_back():
+def test_a_fit_over_tls_on_hosts_of_their_own_gives_the_same_bits():
     done = subprocess.run([sys.executable, "-m", "tests.hosts.run", *QUICK], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
