@@ -462,7 +462,7 @@ def test_containers_and_labels_come_back(tmp_path):
         model.predict(X[:, :3])
 
 
-def test_the_plan_counts_the_kernel_matrix_and_reads_nothing(swept):
+def test_the_plan_counts_the_kernel_matrix_and_reads_nothing(swept, same_base):
     class Unreadable:
         shape, dtype, ndim = (100_000, 20), np.dtype("f4"), 2
 
