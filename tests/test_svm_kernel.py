@@ -482,7 +482,7 @@ def bits(model):
 
 
 def fit_bits(tol=1e-4, on=None):
-    X, y = load_digits(return_X_y=True)
+    X, y = load_digits(n_class=4, return_X_y=True)
     model = SVC(tol=tol)
     if on is not None:
         fit = model._fit_task
