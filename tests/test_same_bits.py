@@ -32,7 +32,7 @@ MODELS = {
 
 def problem():
     X, y = two_classes(n=4000, dtype=np.float32)
-    return da.from_array(X, chunks=(170, -1)), da.from_array(y, chunks=333)
+    return da.from_array(X, chunks=(340, -1)), da.from_array(y, chunks=333)
 
 
 def bits(model):

@@ -29,7 +29,8 @@ def test_a_fit_over_tls_on_hosts_of_their_own_gives_the_same_bits():
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_host_outlives_the_run_that_made_it(how):
     code = (
-        "import time; from tests.hosts.network import network\n"
+        "import signal, time; from tests.hosts.network import network\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background\n"
         "with network('a', 'b') as made: made.start('a', 'sleep', '60'); print('up', flush=True); time.sleep(60)"
     )
     run = subprocess.Popen(
