@@ -306,7 +306,7 @@ def test_a_fit_and_a_prediction_that_were_killed_go_on_when_they_are_given_again
     group.create_array("y", data=(X @ rng.normal(size=20) + rng.normal(size=20_000) > 0).astype("i8"), chunks=5_000)
     fit = (
         "fit", "data.zarr", "LogisticRegression", "--features", "X", "--target", "y", "--set", "solver=gradient_descent",
-        "--set", "tol=1e-9", "--set", "max_iter=40", "--out", "m.model", "--checkpoint", "ckpt",
+        "--set", "tol=1e-9", "--set", "max_iter=100", "--out", "m.model", "--checkpoint", "ckpt",
     )  # fmt: skip
 
     def start_fit():
@@ -325,7 +325,7 @@ def test_a_fit_and_a_prediction_that_were_killed_go_on_when_they_are_given_again
     assert "Model written" in said
     assert not list(tmp_path.glob("ckpt/*"))
     opened = zarr.open_group("data.zarr", mode="r")
-    whole = LogisticRegression(solver="gradient_descent", tol=1e-9, max_iter=40).fit(opened["X"], opened["y"])
+    whole = LogisticRegression(solver="gradient_descent", tol=1e-9, max_iter=100).fit(opened["X"], opened["y"])
     model = daskml_core.load("m.model")
     np.testing.assert_array_equal(model.coef_, whole.coef_)
     assert model.n_sweeps_ == whole.n_sweeps_
