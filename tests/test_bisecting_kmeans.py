@@ -325,7 +325,7 @@ def test_not_converging_is_a_warning():
     assert model.inertia_ == pytest.approx(inertia(blobs(), model))
 
 
-def test_the_plan_counts_centers_and_reads_nothing():
+def test_the_plan_counts_centers_and_reads_nothing(same_base):
     read = []
     X = lazy(blobs()).map_blocks(lambda block: read.append(1) or block, meta=np.empty((0, 5)))
     small, large = BisectingKMeans(5).plan(X), BisectingKMeans(2000).plan(X)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import textwrap
 import warnings
 from pathlib import Path
 
@@ -65,7 +64,7 @@ def test_an_interrupted_fit_goes_on_to_the_same_bits_without_asking_twice(name, 
     fit, place = FITS[name], tmp_path / "checkpoint"
     n, expected = length(fit)
     assert n > 1
-    for i in sorted({0, 1, n // 3, n // 2, n - 2, n - 1}):
+    for i in sorted({0, 1, n // 2, n - 1}):
         interrupt(fit, *data(), place, i)
         with stopped_after(None) as rest:
             assert bits(fit(*data(), checkpoint=place)) == expected, i
@@ -650,31 +649,33 @@ def test_an_answer_that_cannot_be_written_ends_the_checkpoint_and_not_the_fit(tm
 SCRIPT = """
 import os, signal, sys
 import dask
-from daskml_core.svm import SVC, LinearSVC
-from tests.fits import FITS, bits, data
+from tests.fits import FITS, data
 from daskml_core.engine import Engine
 dask.config.set({"daskml-core.checkpoint-sweeps": 1})
-name, place, last = sys.argv[1], sys.argv[2], int(sys.argv[3])
-happened = []
-for verb in ("sweep_now", "fold_now"):
-    def dying(self, *args, original=getattr(Engine, verb), **kwargs):
-        if len(happened) == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        happened.append(1)
-        return original(self, *args, **kwargs)
-    setattr(Engine, verb, dying)
-print(bits(FITS[name](*data(), checkpoint=place)), len(happened))
+name, place = sys.argv[1], sys.argv[2]
+for last in map(int, sys.argv[3:]):
+    child = os.fork()  # nothing but the fit has to be done again
+    if child == 0:
+        happened = []
+        for verb in ("sweep_now", "fold_now"):
+            def dying(self, *args, original=getattr(Engine, verb), **kwargs):
+                if len(happened) == last:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                happened.append(1)
+                return original(self, *args, **kwargs)
+            setattr(Engine, verb, dying)
+        FITS[name](*data(), checkpoint=place)
+        os._exit(0)
+    print(os.WTERMSIG(os.waitpid(child, 0)[1]))
 """
 
 
 def test_a_client_killed_at_several_sweeps_is_resumed_by_another_process(tmp_path, lbfgs):
     n, expected = lbfgs
-    for last in (2, 3):
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(SCRIPT), "lbfgs", str(tmp_path / "c"), str(last)],
-            cwd=ROOT, capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == -signal.SIGKILL, done.stderr
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, "lbfgs", str(tmp_path / "c"), "2", "3"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [str(int(signal.SIGKILL))] * 2, done.stderr
     with stopped_after(None) as rest:
         assert bits(LBFGS(*data(), checkpoint=tmp_path / "c")) == expected
     assert len([kernel for kernel in rest if kernel != "checksum"]) == n - 5

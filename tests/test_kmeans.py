@@ -277,7 +277,7 @@ def test_bad_data_is_refused_with_block_and_row():
         KMeans(5).fit(X).predict(lazy(X[:, :3]))
 
 
-def test_the_plan_counts_centers_and_reads_nothing():
+def test_the_plan_counts_centers_and_reads_nothing(same_base):
     read = []
     X = lazy(blobs()).map_blocks(lambda block: read.append(1) or block, meta=np.empty((0, 4)))
     small, large = KMeans(5).plan(X), KMeans(2000, init="k-means||").plan(X)

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import time
 
 import dask
@@ -41,12 +42,12 @@ import dask, zarr
 from daskml_core.linear_model import LogisticRegression
 store = zarr.open_group(sys.argv[1], mode="r")
 # More rows than a sample holds: every kernel of the fit is loaded before the base is measured.
-LogisticRegression(solver=sys.argv[3], max_iter=3).fit(store["X"][:60_000], store["y"][:60_000])
+LogisticRegression(max_iter=3).fit(store["X"][:60_000], store["y"][:60_000])
 from daskml_core.engine.executors import return_free_memory
 return_free_memory()
 base = int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 dask.config.set({"daskml-core.memory-limit": base + int(sys.argv[2]), "num_workers": 2})
-model = LogisticRegression(solver=sys.argv[3], max_iter=3)
+model = LogisticRegression(max_iter=3)
 print(model.plan(store["X"], store["y"]).projected_peak_bytes)
 with open("/proc/self/clear_refs", "w") as file:
     file.write("5")
@@ -57,18 +58,18 @@ print(base + int(sys.argv[2]))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the high-water mark is read from /proc")
-@pytest.mark.parametrize("solver", ["auto", "newton"])
-def test_a_fit_on_four_times_the_room_stays_below_the_limit(store, solver):
+def test_a_fit_on_four_times_the_room_stays_below_the_limit(store):
+    """Of one solver; `make chaos` measures every kernel."""
     room = 1_500_000 * 40 * 4 // 4
     done = subprocess.run(
-        [sys.executable, "-c", CASE, str(store), str(room), solver], capture_output=True, text=True, check=True
+        [sys.executable, "-c", CASE, str(store), str(room)], capture_output=True, text=True, check=True
     )
     projected, peak, limit = (int(line) for line in done.stdout.split())
     assert projected <= limit
     assert peak <= limit
 
 
-def test_less_is_read_ahead_and_fewer_threads_run_before_a_fit_is_refused(store):
+def test_less_is_read_ahead_and_fewer_threads_run_before_a_fit_is_refused(store, same_base):
     group = zarr.open_group(store, mode="r")
     blocks = load(group["X"], group["y"], count_rows=count_rows)
     kernels = [(GRAM, None)]
@@ -81,7 +82,7 @@ def test_less_is_read_ahead_and_fewer_threads_run_before_a_fit_is_refused(store)
     assert free.executor.n_threads == 2
     assert engine._ahead < free._ahead
     assert engine.resident_bytes < free.resident_bytes
-    assert engine.projected_peak_bytes <= tight + 64 * MiB
+    assert engine.projected_peak_bytes <= tight
 
 
 def test_bytes_for_people():
@@ -129,23 +130,40 @@ def test_kernels_work_on_tiles_what_they_need_does_not_grow_with_a_block(planned
     assert {name: growth for name, growth in grows.items() if growth > 4 * d / 20} == {}, grows
 
 
-busy, most = [], []
+class Crowd:
+    """How many threads are at work at a time: each stays until as many as are wanted have been there together."""
+
+    def __init__(self, wanted):
+        self.wanted, self.now, self.most, self.changed = wanted, 0, 0, threading.Condition()
+
+    def __enter__(self):
+        with self.changed:
+            self.now += 1
+            self.most = max(self.most, self.now)
+            self.changed.notify_all()
+            self.changed.wait_for(lambda: self.most >= self.wanted, 60)
+        time.sleep(0.001)
+
+    def __exit__(self, *exc):
+        with self.changed:
+            self.now -= 1
 
 
-def slowly(block, params):
-    """Sums of a block, and how many threads were at it."""
-    busy.append(1)
-    most.append(len(busy))
-    time.sleep(0.01)
-    busy.pop()
-    return block.X.sum(axis=0)
+crowd = Crowd(0)
 
 
-def test_at_most_as_many_threads_of_a_worker_as_fit_work_at_a_time():
+def together(block, params):
+    """Sums of a block, by threads that are counted."""
+    with crowd:
+        return block.X.sum(axis=0)
+
+
+def test_at_most_as_many_threads_of_a_worker_as_fit_work_at_a_time(same_base):
     """Workers have the threads that they have: where fewer fit they take turns."""
     X = da.random.default_rng(0).normal(size=(8000, 50), chunks=(250, 50))
-    kernel = Kernel(slowly, "slow", lambda n, d, p: 64 * MiB)
+    kernel = Kernel(together, "together", lambda n, d, p: 64 * MiB)
     sums, seen = [], []
+    global crowd
     with (
         LocalCluster(n_workers=1, threads_per_worker=4, processes=False, dashboard_address=":0") as cluster,
         Client(cluster),
@@ -155,9 +173,9 @@ def test_at_most_as_many_threads_of_a_worker_as_fit_work_at_a_time():
             base = Engine(blocks).base_bytes
             with dask.config.set({"daskml-core.memory-limit": None if extra is None else base + extra}):
                 engine = Engine(blocks, kernels=[(kernel, None)])
-                most.clear()
+                crowd = Crowd(engine.n_threads)
                 sums.append(engine.sweep(Sweep(kernel))[0].tobytes())
-                seen.append((engine.n_threads, max(most)))
+                seen.append((engine.n_threads, crowd.most))
     assert seen == [(4, 4), (2, 2)]
     assert sums[0] == sums[1]
     assert engine.projected_peak_bytes <= base + extra

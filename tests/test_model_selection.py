@@ -571,7 +571,7 @@ def test_the_same_bits_on_a_cluster(larger):
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_a_batch_that_does_not_fit_is_split_into_as_few_as_possible():
+def test_a_batch_that_does_not_fit_is_split_into_as_few_as_possible(same_base):
     n, d = 60_000, 60
     X = da.random.default_rng(0).normal(size=(n, d), chunks=(2000, d)).astype("f4")
     y = (X[:, 0] > 0).compute()
@@ -581,12 +581,10 @@ def test_a_batch_that_does_not_fit_is_split_into_as_few_as_possible():
     assert whole.plan(X, y).n_batches == 1
     free = whole.plan(X, y).engine
     base = free.projected_peak_bytes - free.resident_bytes
-    from daskml_core.engine.executors import _resident_set_bytes
-
-    room = base - _resident_set_bytes()
+    room = base - same_base
     counts = []
     for part in (0.8, 0.4):
-        with dask.config.set({"daskml-core.memory-limit": int(_resident_set_bytes() + part * room), "num_workers": 1}):
+        with dask.config.set({"daskml-core.memory-limit": int(same_base + part * room), "num_workers": 1}):
             counts.append(GridSearchCV(model, grid, cv=2).plan(X, y).n_batches)
     assert 1 <= counts[0] <= counts[1]
     assert 1 < counts[1] < 400

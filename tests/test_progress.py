@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import threading
-import time
 
 import dask
 import nbclient
@@ -138,10 +137,17 @@ def test_names_and_words_are_shown_as_they_are_in_both_pictures():
 
 
 class Canvas:
-    every_s = 0.01
-
     def __init__(self, fails=False):
         self.drawn, self.fails = [], fails
+        self.rounds, self.seen = 0, threading.Event()
+
+    @property
+    def every_s(self):
+        """Asked for after each round of the thread that draws."""
+        self.rounds += 1
+        if self.rounds == 3:
+            self.seen.set()
+        return 0.001
 
     def draw(self, status):
         self.drawn.append(threading.current_thread().name)
@@ -152,24 +158,26 @@ class Canvas:
         self.drawn.append("end")
 
 
-def shown(display, seconds):
+def shown(display, until=None):
+    """A fit that lasts until a canvas has been looked after three times."""
     display(FitBegan("a", ("A",)))
-    time.sleep(seconds)
-    display(FitEnded("done", seconds, 1.0, 0))
+    assert until is None or until.seen.wait(120)
+    display(FitEnded("done", 1.0, 1.0, 0))
 
 
 def test_short_fits_show_nothing_and_long_ones_are_drawn_by_another_thread():
     short, long = Canvas(), Canvas()
-    shown(Display(short, delay_s=5.0), 0.0)
-    shown(Display(long, delay_s=0.02), 0.2)
+    shown(Display(short, delay_s=3600.0))
+    shown(Display(long, delay_s=0.02), long)
     assert short.drawn == []
+    assert len(long.drawn) > 3
     assert set(long.drawn[:-1]) == {"daskml-core-progress"} and long.drawn[-1] == "end"
     assert "daskml-core-progress" not in [thread.name for thread in threading.enumerate()]
 
 
 def test_a_display_that_fails_is_given_up_and_the_fit_goes_on():
     broken = Canvas(fails=True)
-    shown(Display(broken, delay_s=0.01), 0.2)
+    shown(Display(broken, delay_s=0.01), broken)
     assert len(broken.drawn) == 1
 
 
@@ -177,7 +185,7 @@ def test_one_fit_is_shown_at_a_time():
     first, second = Canvas(), Canvas()
     one, two = Display(first, delay_s=0.0), Display(second, delay_s=0.0)
     one(FitBegan("a", ("A",)))
-    shown(two, 0.05)
+    shown(two, first)
     one(FitEnded("done", 1.0, 1.0, 0))
     assert second.drawn == [] and first.drawn[-1] == "end"
 
@@ -200,21 +208,29 @@ def test_the_settings_refuse_what_they_do_not_know(value):
 
 
 SLOW = """
-import sys, time, warnings
+import threading, warnings
 import dask, dask.array as da, numpy as np
 from daskml_core.engine import progress
 from daskml_core.linear_model import Ridge
-progress.Display.__init__.__defaults__ = (0.3,)
-X = da.from_array(np.random.default_rng(0).normal(size=(80, 2)), chunks=(10, 2))
+drawn = threading.Event()
+for canvas in (progress.Terminal, progress.Notebook):
+    def draw(self, status, draw=canvas.draw):
+        draw(self, status)
+        drawn.set()
+    canvas.draw = draw
 def slow(block):
-    time.sleep(0.06)
+    drawn.wait(60)  # a fit that lasts until it is shown
     return block.copy()
+X = da.from_array(np.random.default_rng(0).normal(size=(80, 2)), chunks=(10, 2))
 S = X.map_blocks(slow, meta=np.zeros((0, 0)))
+progress.Display.__init__.__defaults__ = (0.0,)
 with dask.config.set({"daskml-core.progress": "off", "scheduler": "synchronous"}):
-    Ridge().fit(S, X[:, 0])
+    Ridge().fit(X, X[:, 0])
 print("off", flush=True)
+progress.Display.__init__.__defaults__ = (3600.0,)
 Ridge().fit(np.ones((4, 1)), np.ones(4))
 print("quick", flush=True)
+progress.Display.__init__.__defaults__ = (0.05,)
 with dask.config.set(scheduler="synchronous"):
     Ridge().fit(S, X[:, 0])
 print("slow", flush=True)
@@ -264,7 +280,7 @@ def test_what_is_no_terminal_stays_quiet(monkeypatch):
 
 def test_a_notebook_shows_one_line_that_is_kept_in_its_file(script):
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(script.read_text())])
-    nbclient.NotebookClient(notebook, kernel_name="python3", timeout=120).execute()
+    nbclient.NotebookClient(notebook, kernel_name="python3", timeout=600).execute()
     pictures = [out["data"]["text/html"] for out in notebook.cells[0].outputs if out.output_type == "display_data"]
     assert len(pictures) == 1 and "Ridge" in pictures[0] and "width: 100%" in pictures[0] and "2 sweeps" in pictures[0]
 

@@ -32,7 +32,7 @@ MODELS = {
 
 def problem():
     X, y = two_classes(n=4000, dtype=np.float32)
-    return da.from_array(X, chunks=(170, -1)), da.from_array(y, chunks=333)
+    return da.from_array(X, chunks=(340, -1)), da.from_array(y, chunks=333)
 
 
 def bits(model):
@@ -65,7 +65,7 @@ def test_the_cut_into_spans_does_not_show(spans, expected):
         assert bits(MODELS["auto"]()) == expected["auto"]
 
 
-@pytest.mark.parametrize(("workers", "threads"), [(1, 1), (1, 2), (2, 1), (3, 1)])
+@pytest.mark.parametrize(("workers", "threads"), [(1, 2), (3, 1)])  # all six of one model: tests/chaos
 def test_any_number_of_workers_and_threads_gives_the_same_bits(workers, threads, expected):
     with (
         LocalCluster(n_workers=workers, threads_per_worker=threads, processes=False, dashboard_address=":0") as cluster,

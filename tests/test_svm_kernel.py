@@ -463,7 +463,7 @@ def test_containers_and_labels_come_back(tmp_path):
         model.predict(X[:, :3])
 
 
-def test_the_plan_counts_the_kernel_matrix_and_reads_nothing(swept):
+def test_the_plan_counts_the_kernel_matrix_and_reads_nothing(swept, same_base):
     class Unreadable:
         shape, dtype, ndim = (100_000, 20), np.dtype("f4"), 2
 
@@ -483,7 +483,7 @@ def bits(model):
 
 
 def fit_bits(tol=1e-4, on=None):
-    X, y = load_digits(return_X_y=True)
+    X, y = load_digits(n_class=4, return_X_y=True)
     model = SVC(tol=tol)
     if on is not None:
         fit = model._fit_task

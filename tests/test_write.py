@@ -141,33 +141,40 @@ def test_a_write_that_failed_goes_on_with_the_blocks_that_are_missing(tmp_path, 
 
 
 def test_a_killed_write_is_completed_by_running_it_again(tmp_path):
-    """The process is killed by the operating system at the n-th block, ten times over."""
+    """A process is killed by the operating system at the n-th block, ten times over: children of one that has imported."""
     script = textwrap.dedent(
         """
         import os, signal, sys
         import numpy as np, xarray as xr, dask
         import daskml_core
-        store, fatal = sys.argv[1], int(sys.argv[2])
-        def block(values, block_info=None):
-            number = sum(i * 10**n for n, i in enumerate(block_info[0]["chunk-location"]))
-            mark = f"{store}.{number}"
-            open(mark, "a").write("x")
-            if len([f for f in os.listdir(os.path.dirname(store)) if f.startswith("p.zarr.")]) == fatal:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return values * 2
-        data = xr.DataArray(np.arange(400.0).reshape(20, 20), dims=("a", "b"), name="x").chunk(a=4, b=10)
-        lazy = data.copy(data=data.data.map_blocks(block, dtype=float, name="block", meta=np.empty((0, 0))))
-        with dask.config.set(scheduler="synchronous"):
-            daskml_core.write(lazy, store)
+        def write(store, fatal):
+            def block(values, block_info=None):
+                number = sum(i * 10**n for n, i in enumerate(block_info[0]["chunk-location"]))
+                mark = f"{store}.{number}"
+                open(mark, "a").write("x")
+                if len([f for f in os.listdir(os.path.dirname(store)) if f.startswith("p.zarr.")]) == fatal:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return values * 2
+            data = xr.DataArray(np.arange(400.0).reshape(20, 20), dims=("a", "b"), name="x").chunk(a=4, b=10)
+            lazy = data.copy(data=data.data.map_blocks(block, dtype=float, name="block", meta=np.empty((0, 0))))
+            with dask.config.set(scheduler="synchronous"):
+                daskml_core.write(lazy, store)
+        write(sys.argv[2], 0)  # loads what each child would have to load again
+        for fatal in (*range(1, 11), 0):
+            child = os.fork()
+            if child == 0:
+                write(sys.argv[1], fatal)
+                os._exit(0)
+            status = os.waitpid(child, 0)[1]
+            print(-os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status))
         """
     )
     (tmp_path / "write.py").write_text(script)
-    store = tmp_path / "p.zarr"
-    for fatal in (*range(1, 11), 0):
-        done = subprocess.run(
-            [sys.executable, tmp_path / "write.py", store, str(fatal)], capture_output=True, text=True
-        )
-        assert done.returncode == (-9 if fatal else 0), done.stderr
+    store, other = tmp_path / "killed" / "p.zarr", tmp_path / "whole" / "p.zarr"
+    for path in (store, other):
+        path.parent.mkdir()
+    done = subprocess.run([sys.executable, tmp_path / "write.py", store, other], capture_output=True, text=True)
+    assert done.stdout.split() == ["-9"] * 10 + ["0"], done.stderr
     np.testing.assert_array_equal(
         xr.open_zarr(store, consolidated=False).x.values, 2 * np.arange(400.0).reshape(20, 20)
     )

@@ -74,7 +74,9 @@ def _data_over(parts: int, n_rows: int = N_ROWS) -> str:
 
 
 @fault(
-    "data twice the memory that is free below the limit", "same bits, memory below the projection, that below the limit"
+    "data twice the memory that is free below the limit",
+    "same bits, memory below the projection, that below the limit",
+    tested=False,  # tests/test_memory_plan.py has data of four times the memory
 )
 def twice(seeds, quick):
     return _data_over(2, N_ROWS // 2 if quick else N_ROWS)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,7 +17,7 @@ import pytest
 from distributed import Client
 
 from daskml_core.errors import FitInterrupted
-from tests.chaos.common import expected, fit, in_the_middle_of, n_sweeps, problem
+from tests.chaos.common import counted, expected, fit, in_the_middle_of, n_sweeps, played, problem, wait_for
 from tests.chaos.registry import fault
 
 
@@ -37,26 +37,30 @@ def processes(directory: str, port: int = 0, n_workers: int = 1) -> Iterator[tup
     if os.path.exists(place):
         os.unlink(place)
     scheduler = ("dask_scheduler", "--port", str(port), "--dashboard-address", ":0", "--scheduler-file", place)
-    worker = ("dask_worker", "--scheduler-file", place, "--nthreads", "1", "--no-dashboard", "--death-timeout", "10",
-              "--local-directory", directory)  # fmt: skip
+    worker = ("dask_worker", "--scheduler-file", place, "--nthreads", "1", "--no-dashboard", "--no-nanny",
+              "--death-timeout", "100", "--local-directory", directory)  # fmt: skip
     started = [_start(*scheduler)]
     try:
         started += [_start(*worker) for _ in range(n_workers)]
-        while not os.path.exists(place):
-            time.sleep(0.05)
+        wait_for(lambda: os.path.exists(place))
         yield place, started
     finally:
+        # Not SIGTERM: a worker whose scheduler has gone takes ten seconds to say goodbye.
         for process in started:
-            process.send_signal(signal.SIGTERM)
+            process.kill()
         for process in started:
-            try:
-                process.wait(10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.wait()
 
 
 SOON = {"distributed.comm.timeouts.connect": "3s", "distributed.comm.retry.count": 0}
+
+
+def connect(file: str) -> Client:
+    """A client that waits three seconds for a scheduler that has gone; for one that starts, as long as it takes."""
+    for _ in range(100):
+        with contextlib.suppress(OSError):
+            return Client(scheduler_file=file, timeout=3)
+    raise AssertionError(f"no scheduler answers at {file}")
 
 
 @fault(
@@ -65,29 +69,34 @@ SOON = {"distributed.comm.timeouts.connect": "3s", "distributed.comm.retry.count
 )
 def scheduler_killed(seeds, quick):
     want, n = expected(), n_sweeps()
-    with tempfile.TemporaryDirectory() as directory, dask.config.set(SOON | {"daskml-core.checkpoint-sweeps": 1}):
-        place = os.path.join(directory, "checkpoint")
-        with processes(directory) as (file, started):
-            client = Client(scheduler_file=file)
-            client.wait_for_workers(1, timeout=60)
-            with (
-                in_the_middle_of(6, lambda: started[0].kill()) as done,
-                pytest.raises(FitInterrupted, match=f"goes on from its checkpoint, {place}"),
-            ):
-                fit(*problem(seconds=0.02), checkpoint=place)
-            start = time.monotonic() - done[0]
-            client.close(timeout=1)
-        kept = sum(name.endswith(".sweeps") for name in os.listdir(place))
-        again = []
-        with processes(directory) as (file, _), Client(scheduler_file=file) as client:
-            client.wait_for_workers(1, timeout=60)
-            from tests.chaos.common import counted
 
-            with counted() as happened:
-                assert fit(*problem(seconds=0.02), checkpoint=place) == want
-            again = [name for name in happened if name != "checksum"]
-    assert kept >= 5 and len(again) == n - kept, (kept, again)
-    return f"so it is, {start:.0f} s after the kill; the other {len(again)} of {n} sweeps gave the same bits"
+    def scene(slower):
+        with tempfile.TemporaryDirectory() as directory, dask.config.set({"daskml-core.checkpoint-sweeps": 1}):
+            place = os.path.join(directory, "checkpoint")
+            with processes(directory) as (file, started):
+                client = connect(file)
+                client.wait_for_workers(1, timeout=300)
+                try:
+                    with (
+                        dask.config.set(SOON),
+                        in_the_middle_of(6, started[0].kill) as done,
+                        pytest.raises(FitInterrupted, match=f"goes on from its checkpoint, {place}"),
+                    ):
+                        fit(*problem(seconds=0.01 * slower), checkpoint=place)
+                    took = time.monotonic() - done[0]
+                finally:
+                    client.close(timeout=1)
+            kept = sum(name.endswith(".sweeps") for name in os.listdir(place))
+            with processes(directory) as (file, _), connect(file) as client:
+                client.wait_for_workers(1, timeout=300)
+                with counted() as happened:
+                    assert fit(*problem(), checkpoint=place) == want
+        again = [name for name in happened if name != "checksum"]
+        assert kept >= 5 and len(again) == n - kept, (kept, again)
+        return took, len(again)
+
+    took, again = played(scene)
+    return f"so it is, {took:.0f} s after the kill; the other {again} of {n} sweeps gave the same bits"
 
 
 @fault(
@@ -96,29 +105,28 @@ def scheduler_killed(seeds, quick):
     tested=False,
 )
 def scheduler_comes_back(seeds, quick):
-    import socket
+    def scene(slower):
+        with tempfile.TemporaryDirectory() as directory, processes(directory) as (file, started):
+            client = connect(file)
+            client.wait_for_workers(1, timeout=300)
+            port = int(client.scheduler.address.rpartition(":")[2])
+            more = []
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    with tempfile.TemporaryDirectory() as directory, processes(directory, port) as (file, started):
-        client = Client(scheduler_file=file)
-        client.wait_for_workers(1, timeout=60)
-        more = []
+            def replace_it():
+                started[0].kill()
+                started[0].wait()
+                more.append(processes(directory, port))
+                more[0].__enter__()
 
-        def replace_it():
-            started[0].kill()
-            started[0].wait()
-            more.append(processes(directory, port))
-            more[0].__enter__()
+            try:
+                with in_the_middle_of(5, replace_it) as done:
+                    bits = fit(*problem(seconds=0.02 * slower))
+                took = time.monotonic() - done[0]
+            finally:
+                client.close(timeout=1)
+                for context in more:
+                    context.__exit__(None, None, None)
+        assert bits == expected()
+        return took
 
-        try:
-            with in_the_middle_of(5, replace_it) as done:
-                bits = fit(*problem(seconds=0.02))
-            took = time.monotonic() - done[0]
-        finally:
-            client.close(timeout=1)
-            for context in more:
-                context.__exit__(None, None, None)
-    assert done and bits == expected()
-    return f"same bits, {took:.0f} s after the kill"
+    return f"same bits, {played(scene):.0f} s after the kill"

@@ -25,7 +25,7 @@ PROMISED = {
 
 
 def _register(name: str, function: Any, promised: str) -> None:
-    # The tests of stores do all of these in full already.
+    # The tests of stores do all of these already, some less often.
     @fault(name, promised, tested=False)
     def run(seeds: Any, quick: bool) -> str:
         with tempfile.TemporaryDirectory() as directory:
