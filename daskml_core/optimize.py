@@ -231,7 +231,7 @@ def minimize(
         message = f"it was stopped early ({outcome.stopped})"
     if not last.converged and not stopped_early():
         warnings.warn(f"minimize did not converge: {message}.", ConvergenceWarning, 3)
-    return OptimizeResult(  # type: ignore[call-arg]
+    return OptimizeResult(
         x=layout.unpack(last.theta),
         fun=last.value,
         success=bool(last.converged),

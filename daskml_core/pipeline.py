@@ -60,7 +60,7 @@ class Pipeline(Portable, reference.Pipeline):
         try:
             run = BatchRun(Request(self, [{}], X, y, params=params), [self], whole)
         except NotBatchable:
-            return super().fit(X, y, **params)  # type: ignore[no-any-return]
+            return super().fit(X, y, **params)
         begin_tasks(self)
         self.steps = run.fit_all().steps
         return self

@@ -226,7 +226,7 @@ class Checkpoint:
         number = self._number(engine)
         found = self._replay(question, classes_of([fold.params, list(fold.carries)]))
         if found is not None:
-            return self._account(engine, number, *found)  # type: ignore[no-any-return]
+            return self._account(engine, number, *found)
         with _aside():
             carries, checksums = engine.fold_now(fold, checksum=True)
         self._keep(engine, number, question, carries, checksums)
@@ -502,16 +502,16 @@ def resumable(function: Callable[P, R]) -> Callable[P, R]:
                         f"This fit is part of one that keeps the checkpoint {running.journal.path}; "
                         "it takes none of its own."
                     )
-                return function(*args, **given)  # type: ignore[arg-type]
+                return function(*args, **given)
             if path is None and root is None:
-                return function(*args, **given)  # type: ignore[arg-type]
+                return function(*args, **given)
             bound = signature.bind(*args, **given)
             bound.apply_defaults()
             identity = _identity(function, bound.arguments)
             where: Any = path if path is not None else _below(root, identity)
             if not isinstance(where, str | os.PathLike):
                 raise TypeError(f"checkpoint must be the path of a directory or a URL, got {where!r}.")
-            return _run(Checkpoint(where, identity), functools.partial(function, *args, **given))  # type: ignore[arg-type]
+            return _run(Checkpoint(where, identity), functools.partial(function, *args, **given))
 
     return run
 

@@ -51,7 +51,6 @@ class _Running:
 def drive(
     solvers: Sequence[Solver],
     engine: Engine,
-    on_state: Callable[[int, Any], None] | None = None,
     fitted: Callable[[Any], dict[str, Any]] | None = None,
 ) -> list[Outcome]:
     """Run solvers to their ends, one sweep for all that ask at once.
@@ -60,7 +59,6 @@ def drive(
     ----------
     solvers : generators as described above. Each stops where it would have stopped alone.
     engine : the data.
-    on_state : called with the solver's number and its state at the head of each of its loops.
     fitted : fitted attributes of an estimator as if its fit had stopped at a state, for those who watch.
 
     Returns
@@ -70,16 +68,13 @@ def drive(
     started = time.perf_counter()
     running = [_Running(solver, Outcome()) for solver in solvers]
 
-    watching = threading.Lock()
+    ending = threading.Lock()
     watch = current_watch()
     if watch is not None:
         watch.tell(ModelsBegan(len(running)))
 
     def look(number: int, state: Any, row: dict[str, Any]) -> Any:
         """Show a state to those who watch; what the solver is to be answered."""
-        if on_state is not None:
-            with watching:
-                on_state(number, state)
         if watch is None:
             return None
         target = getattr(state, "target", None)
@@ -98,16 +93,15 @@ def drive(
 
     def end(run: _Running, number: int) -> None:
         if watch is not None:
-            with watching:
+            with ending:  # the last to end counts none that go on
                 watch.tell(ModelEnded(number, sum(not other.done for other in running), len(running)))
 
     def advance(number: int, answer: Any) -> None:
         """Send an answer and go on until the solver asks again; states in between are recorded."""
         run = running[number]
         try:
-            with (
-                single_threaded_blas()
-            ):  # what a solver computes itself must not depend on the machine's threads either
+            # What a solver computes itself must not depend on the machine's threads either.
+            with single_threaded_blas():
                 request = run.solver.send(answer)
                 while not isinstance(request, Sweep | Fold | BlockSweep | tuple):
                     if isinstance(request, Work):
@@ -117,8 +111,7 @@ def drive(
                     row |= {"sweeps": engine.n_sweeps, "bytes_read": engine.bytes_read}
                     row |= {"seconds": time.perf_counter() - started}
                     run.outcome.history.append(row)
-                    reply = look(number, request, row) if watch is not None or on_state is not None else None
-                    request = run.solver.send(reply)
+                    request = run.solver.send(look(number, request, row))
         except StopIteration as stop:
             run.outcome.state, run.done = stop.value, True
             run.asked, run.fold, run.held = (), None, None

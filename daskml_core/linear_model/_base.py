@@ -25,9 +25,9 @@ class LinearModel(SweepEstimator):
         intercept = np.broadcast_to(np.atleast_1d(np.asarray(self.intercept_, dtype=np.float64)), (len(coef),))
         return PredictParams(np.ascontiguousarray(coef.T), np.array(intercept))
 
-    def _run(self, solver: Any, data: TrainingSet, kernels: Any, on_state: Any = None, fitted: Any = None) -> Outcome:
+    def _run(self, solver: Any, data: TrainingSet, kernels: Any, *, fitted: Any = None) -> Outcome:
         """Drive a solver over the data and set the attributes that every fit has."""
-        (outcome,) = self._drive([solver], data.blocks, kernels, on_state, fitted)
+        (outcome,) = self._drive([solver], data.blocks, kernels, fitted=fitted)
         self.n_sweeps_ = round(self.n_sweeps_ + data.target_fraction, 6)
         self.history_ = outcome.history
         self.n_iter_ = int(outcome.state.n_iter)

@@ -366,7 +366,7 @@ class RidgeCV(_GramSearch):
             engine.close()
         self.n_sweeps_ = round(engine.n_sweeps + data.target_fraction + data.blocks.counted, 6)
         self.scores_ = -(errors.squared / errors.n_rows).mean(axis=1)
-        return whole  # type: ignore[no-any-return]
+        return whole
 
 
 class ElasticNetCV(_GramSearch):

@@ -96,7 +96,7 @@ class ConfusionMatrixDisplay(reference.ConfusionMatrixDisplay):
         """The matrix of true and predicted labels in any container; one sweep. Options as in `from_estimator`."""
         pyplot(cls.__name__)
         truth, prediction, weight = _counts(y_true, y_pred, sample_weight)
-        return super().from_predictions(  # type: ignore[no-any-return]
+        return super().from_predictions(
             truth,
             prediction,
             labels=labels,
@@ -270,7 +270,7 @@ class RocCurveDisplay(reference.RocCurveDisplay):
             name=_of_curves(ranked, name, drawing, n_columns),
             pos_label=ranked[0].label if n_columns is None else None,
         )
-        return display.plot(**drawing)  # type: ignore[no-any-return]
+        return display.plot(**drawing)
 
     @classmethod
     def from_cv_results(
@@ -301,7 +301,7 @@ class RocCurveDisplay(reference.RocCurveDisplay):
             name=name,
             pos_label=folds[0].label,
         )
-        return display.plot(**drawing)  # type: ignore[no-any-return]
+        return display.plot(**drawing)
 
 
 class PrecisionRecallDisplay(reference.PrecisionRecallDisplay):
@@ -382,7 +382,7 @@ class PrecisionRecallDisplay(reference.PrecisionRecallDisplay):
             pos_label=ranked[0].label if n_columns is None else None,
             prevalence_pos_label=_single([one.prevalence for one in ranked], n_columns),
         )
-        return display.plot(**drawing)  # type: ignore[no-any-return]
+        return display.plot(**drawing)
 
     @classmethod
     def from_cv_results(
@@ -414,7 +414,7 @@ class PrecisionRecallDisplay(reference.PrecisionRecallDisplay):
             name=name,
             pos_label=folds[0].label,
         )
-        return display.plot(**drawing)  # type: ignore[no-any-return]
+        return display.plot(**drawing)
 
 
 class ResidualsDisplay:

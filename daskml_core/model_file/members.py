@@ -167,7 +167,7 @@ def name_of(value: Any) -> tuple[str, str]:
     name = type(value).__name__ if own else f"sklearn.{type(value).__name__}"
     for kind, known in (("estimator", CLASSES), ("record", RECORDS), ("splitter", SPLITTERS)):
         if name in known:
-            entry: Any = known[name]  # type: ignore[index]
+            entry: Any = known[name]
             if type(value) is _class(name, entry if isinstance(entry, str) else entry[0]):
                 return kind, name
     return "", name
