@@ -124,9 +124,9 @@ def drive(
 
     _side_by_side(engine, [functools.partial(advance, number, None) for number in range(len(running))])
     while not all(run.done for run in running):
-        holding = [number for number, run in enumerate(running) if run.held is not None]
+        holding = {number: run.held for number, run in enumerate(running) if run.held is not None}
         if holding:  # the data is asked when all have come to where they need it
-            found = _sweep_blocks(engine, [running[number].held for number in holding])  # type: ignore[misc]
+            found = _sweep_blocks(engine, list(holding.values()))
             _side_by_side(engine, [functools.partial(advance, *pair) for pair in zip(holding, found, strict=True)])
             continue
         waiting = [number for number, run in enumerate(running) if run.asked]
