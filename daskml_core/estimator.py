@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from daskml_core.data import as_blocked, is_lazy, load, refuse_no_numbers
+from daskml_core.data import as_blocked, is_lazy, load, refuse_feature_dim, refuse_no_numbers
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.data.from_dask import nothing_read
 from daskml_core.data.grid import features_of, is_grid
@@ -57,6 +57,8 @@ def load_features(
     With ``reset`` the features are recorded, otherwise their number and names must be what they were.
     """
     check_flags(estimator)
+    if reset:
+        refuse_feature_dim(X, feature_dim)
     if not is_lazy(X):
         refuse_no_numbers(X)
         X = validate_data(

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-from daskml_core.data import load
+from daskml_core.data import load, refuse_feature_dim
 from daskml_core.engine import CheckpointPath, Engine, count_rows, drive, resumable, stopped_early
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.kernels.user import (
@@ -196,6 +196,7 @@ def minimize(
         w0 = np.asarray(w0, dtype=np.float64)
     layout = layout_of(w0)
     theta = layout.pack(w0)
+    refuse_feature_dim(X, feature_dim)
     blocks = load(X, y, feature_dim=feature_dim, count_rows=count_rows)
     engine = Engine(blocks)
     objective = UserObjective(value_and_grad, layout, ElasticNetPenalty(0.0, non_negative("l2", l2)), len(theta))

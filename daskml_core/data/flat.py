@@ -26,6 +26,7 @@ from daskml_core.data.grid import (
     sizes_of,
 )
 from daskml_core.data.grid_output import with_nan
+from daskml_core.data.kind import is_dataarray
 from daskml_core.data.split import as_dask
 from daskml_core.kernels.complete import Complete, is_missing
 from daskml_core.sweep import Array
@@ -181,9 +182,7 @@ def _output_dim(value: Any) -> str | None:
 
 def on_samples(value: Any) -> bool:
     """Whether a target or a prediction is a DataArray with two or more dimensions of samples."""
-    if type(value).__module__.split(".")[0] != "xarray" or hasattr(value, "data_vars"):
-        return False
-    return value.ndim - (_output_dim(value) is not None) > 1
+    return is_dataarray(value) and value.ndim - (_output_dim(value) is not None) > 1
 
 
 def flatten_columns(

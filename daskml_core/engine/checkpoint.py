@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 
 from daskml_core import __version__
+from daskml_core.data.kind import package_of
 from daskml_core.engine.checksum import CHECKSUM_SWEEP
 from daskml_core.engine.events import CheckpointWritten, tell
 from daskml_core.engine.portable import NotPortable, classes_of, decode, digest, encode
@@ -425,7 +426,7 @@ def _describe(value: Any) -> str:
         return text if plain and len(text) < 80 else f"{type(value).__name__} {digest(value)[:12]}"
     if isinstance(value, np.ndarray):
         return f"array {value.shape} {value.dtype}"
-    package, name = type(value).__module__.split(".")[0], type(value).__name__
+    package, name = package_of(value), type(value).__name__
     size = " x ".join("?" if not isinstance(n, int | np.integer) else str(n) for n in shape)
     text = f"{package} {name} ({size}) {getattr(value, 'dtype', '')}".strip()
     chunks = getattr(value, "chunks", None)

@@ -27,7 +27,7 @@ from daskml_core.linear_model._least_squares import ElasticNet, elastic_net_gap
 from daskml_core.linear_model._logistic import LogisticRegression
 from daskml_core.solvers.least_squares import LeastSquaresState, about_zero, solve_ridge
 from daskml_core.sweep import Array, Sweep
-from daskml_core.validate import check_flags, non_negative, positive, unit_interval
+from daskml_core.validate import check_flags, non_negative, positive, positive_integer, unit_interval
 
 
 class LogisticRegressionCV(LogisticRegression):
@@ -452,7 +452,7 @@ class ElasticNetCV(_GramSearch):
     ) -> Self:
         """Choose and fit; X (n_rows, n_features), y (n_rows,). Returns self."""
         ratios = self._ratios()
-        positive("max_iter", self.max_iter)
+        positive_integer("max_iter", self.max_iter)
         non_negative("tol", self.tol)
         positive("eps", self.eps)
         X, y, data = self._load(X, y, sample_weight, feature_dim)

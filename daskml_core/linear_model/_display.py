@@ -207,7 +207,7 @@ def _fit_all(estimator: Any, parameter: str, values: Array, X: Any, y: Any, para
     settings = [{parameter: float(value)} for value in values]
     request = Request(estimator, settings, X, y, params=params, error_score="raise")
     if is_grid(X):
-        request, _, _ = as_rows(request)
+        request, _ = as_rows(request)
     n = n_rows_of(request.X)
     whole = Folds(n, Segments(np.array([n])), np.ones((1, 1), dtype=bool), np.zeros((1, 1), dtype=bool))
     result = run(replace(request, cv=_Given(whole)))

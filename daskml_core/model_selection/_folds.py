@@ -18,7 +18,7 @@ from sklearn.utils import check_random_state
 
 from daskml_core.data import as_column
 from daskml_core.data.blocks import BlockedArray, RowBlocks
-from daskml_core.data.load import is_lazy
+from daskml_core.data.kind import is_lazy
 from daskml_core.engine import count_rows, run_sweeps
 from daskml_core.kernels.cells import BLOCK_CODES, Codes, Drawn, Segments, join_blocks, smallest_dtype
 from daskml_core.sweep import Array, Sweep

@@ -39,7 +39,7 @@ from daskml_core.kernels.pairs import ErrorSums, PairCounts
 from daskml_core.linear_model._data import load_with_target, one_column
 from daskml_core.model_file import Portable
 from daskml_core.model_selection._folds import _values
-from daskml_core.model_selection._run import of_grid
+from daskml_core.model_selection._run import set_feature_dim
 from daskml_core.search_html import ShownSearch
 from daskml_core.sweep import Fold, Sweep
 from daskml_core.validate import random_seed
@@ -138,7 +138,7 @@ class _Racing(ShownSearch, Portable, CallbackSupportMixin, MetaEstimatorMixin, B
         finally:
             race.engine.close()
         self._report(settings, brackets, race)
-        of_grid(self.best_estimator_, dim)
+        set_feature_dim(self.best_estimator_, dim)
         self._feature_dim = dim
         self.n_sweeps_ = round(race.engine.n_sweeps + counted, 6)
         return self
