@@ -119,9 +119,9 @@ def _linear(kind: Any, *names: str) -> Callable[[Any], Any]:
     def convert(model: Any) -> Any:
         converted = _give(_made(kind, model), model, *names)
         if "n_iter_" in vars(model):
-            # One number a target or class, where scikit-learn's has an array.
-            many = kind in (linear_model.LogisticRegression,)
-            converted.n_iter_ = np.array([model.n_iter_], dtype=np.int32) if many else model.n_iter_
+            converted.n_iter_ = model.n_iter_
+            if kind is linear_model.LogisticRegression:  # which has an array of them
+                converted.n_iter_ = np.array([model.n_iter_], dtype=np.int32)
         return converted
 
     return convert
@@ -200,9 +200,8 @@ def _nystroem(model: Any) -> Any:
         changes["degree"] = kernel.degree
     made = _made(kernel_approximation.Nystroem, model, n_components=len(model.components_), **changes)
     converted = _fitted(made, np.asarray(model.components_))
-    _give(converted, model, "components_", "component_indices_", "normalization_")
     # scikit-learn multiplies by the transpose of a square matrix, of which ours keeps the rows that are no noise.
-    return converted
+    return _give(converted, model, "components_", "component_indices_", "normalization_")
 
 
 def _rbf_sampler(model: Any) -> Any:

@@ -188,6 +188,8 @@ def minimize(
     """
     if solver not in _OPTIONS:
         raise ValueError(f"solver must be one of {sorted(_OPTIONS)}, got {solver!r}.")
+    if not callable(value_and_grad):
+        raise TypeError(f"value_and_grad must be a function (w, X, y) -> (value, gradient), got {value_and_grad!r}.")
     given = dict(options or {})
     unknown = sorted(set(given) - _OPTIONS[solver])
     if unknown:

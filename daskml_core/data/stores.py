@@ -270,6 +270,7 @@ def _of_icechunk(place: Any, read_only: bool, version: str | None) -> Any:
     kind = "branch" if version in place.list_branches() else "tag" if version in place.list_tags() else "snapshot_id"
     try:
         return place.readonly_session(**{kind: version}).store
+    # Whatever icechunk says of an identifier: its errors of what is not there and of the way there are of one class.
     except Exception as error:
         raise ValueError(
             f"The repository has no branch, tag or snapshot {version!r}: branches {sorted(place.list_branches())}, tags "

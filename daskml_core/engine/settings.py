@@ -47,10 +47,15 @@ def setting(name: str) -> Any:
 
     Raises
     ------
-    ValueError : a value that the setting cannot have.
+    ValueError : a value that the setting cannot have; settings that there are not, which would do nothing.
     """
+    known = _DEFAULTS["daskml-core"]
+    # From environment variables they come with underscores, which Dask takes for the same.
+    unknown = sorted({key.replace("_", "-") for key in dask.config.get("daskml-core", default={})} - known.keys())
+    if unknown:
+        raise ValueError(f"There is no setting daskml-core.{unknown[0]}. There are: {', '.join(known)}.")
     # Leaving a `dask.config.set` that was entered before this module was imported takes the defaults along.
-    value = dask.config.get(f"daskml-core.{name}", default=_DEFAULTS["daskml-core"][name])
+    value = dask.config.get(f"daskml-core.{name}", default=known[name])
     allowed, kind = _ALLOWED.get(name, (lambda value: True, ""))
     if not allowed(value):
         raise ValueError(f"The setting daskml-core.{name} must be {kind}, got {value!r}.")

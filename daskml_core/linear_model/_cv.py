@@ -455,6 +455,8 @@ class ElasticNetCV(_GramSearch):
         positive_integer("max_iter", self.max_iter)
         non_negative("tol", self.tol)
         positive("eps", self.eps)
+        if np.ndim(self.alphas) == 0:
+            positive_integer("alphas", self.alphas)
         X, y, data = self._load(X, y, sample_weight, feature_dim)
         splits, whole = self._observe(data, X, y)
         paths = np.array([self._alphas(self._centered(whole), ratio) for ratio in ratios])
