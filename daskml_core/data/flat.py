@@ -71,7 +71,7 @@ class Flat:
             blocks[place] = values
         dims = list(self.grid.dims)
         coords = {key: c for key, c in self.grid.template.coords.items() if set(c.dims) <= set(dims)}
-        joined = _joined(blocks, len(width))
+        joined = _joined(blocks)
         if columns is not None:
             dims.append(columns[0])
             if columns[1] is not None:
@@ -79,7 +79,7 @@ class Flat:
         return xr.DataArray(joined, dims=dims, coords=coords, name=name)
 
 
-def _joined(blocks: Any, n_columns: int) -> Any:
+def _joined(blocks: Any) -> Any:
     """The chunks put together along every dimension of the samples."""
     import dask.array as da
 

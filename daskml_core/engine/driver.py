@@ -91,7 +91,7 @@ def drive(
             raise TypeError(f"A callback asks this fit to stop early ({outcome.stopped}), which it cannot: {cannot}.")
         return STOP
 
-    def end(run: _Running, number: int) -> None:
+    def end(number: int) -> None:
         if watch is not None:
             with ending:  # the last to end counts none that go on
                 watch.tell(ModelEnded(number, sum(not other.done for other in running), len(running)))
@@ -115,7 +115,7 @@ def drive(
         except StopIteration as stop:
             run.outcome.state, run.done = stop.value, True
             run.asked, run.fold, run.held = (), None, None
-            end(run, number)
+            end(number)
             return
         run.fold = request if isinstance(request, Fold) else None
         run.held = request if isinstance(request, BlockSweep) else None

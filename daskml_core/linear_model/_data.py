@@ -166,7 +166,7 @@ def load_classification(
     counts: LabelCounts
     (counts,) = run_sweeps(_targets_only(blocks), Sweep(LABEL_COUNTS, None, merge_label_counts))
     found = np.asarray(counts.classes)
-    _check_labels(found, counts)
+    _check_labels(found)
     if classes is None:
         classes, sums = found, np.asarray(counts.weighted, dtype=np.float64)
     else:
@@ -197,7 +197,7 @@ def load_classification(
     return TrainingSet(blocks, float(sums.sum()), fraction, classes=classes, class_weight_sums=sums)
 
 
-def _check_labels(found: Array, counts: LabelCounts) -> None:
+def _check_labels(found: Array) -> None:
     """Refuse real numbers as labels, before hundreds of thousands of classes are trained."""
     if found.dtype.kind == "f" and len(found) and np.any(found != np.floor(found)):
         raise ValueError(
