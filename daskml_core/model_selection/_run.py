@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
+import numbers
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,6 @@ from daskml_core.engine import Engine, Plan, find_complete, run_sweeps, sweep_to
 from daskml_core.engine.events import Scored, current_watch
 from daskml_core.engine.watching import callback_failed
 from daskml_core.errors import CheckpointError, FitInterrupted, MemoryPlanError
-from daskml_core.estimator import SweepEstimator
 from daskml_core.html import pairs_table
 from daskml_core.kernels.fold_scores import FOLD_RANKS, FOLD_SCORES, ScoreParams
 from daskml_core.kernels.pairs import merge_rankings
@@ -46,6 +46,7 @@ from daskml_core.model_selection._robust import HuberBatch
 from daskml_core.model_selection._scoring import Found, distinct_scores, metric_of
 from daskml_core.model_selection._select import take_rows
 from daskml_core.preprocessing import StandardScaler
+from daskml_core.responses import takes_lazy
 from daskml_core.sweep import Array, Sweep
 from daskml_core.validate import check_flags
 
@@ -162,6 +163,8 @@ class Request:
     """The dimension that ``fit`` was told, for the models that come out; among the parameters it is no more."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.error_score, numbers.Real) and self.error_score != "raise":
+            raise ValueError(f'error_score must be "raise" or a number, got {self.error_score!r}.')
         if not is_dataarray(self.X) or is_grid(self.X):
             return
         # Rows are selected where nobody knows what fit was told: there the dimension needs a name that can be told.
@@ -600,7 +603,7 @@ def tell_best(settings: Sequence[Mapping[str, Any]], scores: Mapping[str, Array]
 
 def failed_score(error: Exception, error_score: Any) -> float:
     """The score that stands for a failure, told in a warning; or the failure itself."""
-    if callback_failed() or (isinstance(error_score, str) and error_score == "raise"):
+    if callback_failed() or error_score == "raise":
         raise error
     warnings.warn(
         f"Scoring failed. The score on this train-test partition will be set to {error_score}. "
@@ -697,15 +700,6 @@ def _sequential_plan(request: Request, folds: Folds, reason: str) -> SearchPlan:
     return SearchPlan(type(request.estimator).__name__, len(request.settings), folds.n_splits, 0, sweeps, reason)
 
 
-def takes_lazy(estimator: Any) -> bool:
-    """Whether an estimator is one of this library's, which take any container."""
-    steps = [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
-    return all(
-        isinstance(step, SweepEstimator | str | None) or type(step).__module__.startswith("daskml_core")
-        for step in steps
-    )
-
-
 def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Folds, reason: str) -> Evaluation:
     """Fit every model on its own rows, selected lazily where the estimator takes lazy data, and read otherwise."""
     found = _sequential_plan(request, folds, reason)
@@ -736,7 +730,7 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
             except (CheckpointError, FitInterrupted):
                 raise  # not the model's failure, but the end of the search
             except Exception as error:
-                if callback_failed() or (isinstance(request.error_score, str) and request.error_score == "raise"):
+                if callback_failed() or request.error_score == "raise":
                     raise
                 n_failed, last = n_failed + 1, error
                 for name in request.scorers:

@@ -13,10 +13,11 @@ from daskml_core.kernels.fold_predict import FOLD_PREDICT, FoldPredictParams
 from daskml_core.kernels.predict import LINEAR_PREDICTOR, PREDICT_CLASS, PREDICT_PROBABILITY, PredictParams
 from daskml_core.linear_model._base import LinearClassifierBase, LinearModel, LinearRegressorBase
 from daskml_core.model_selection._batch import shift_and_scale
-from daskml_core.model_selection._run import Evaluation, Request, _unwrap, default_scorer, run, takes_lazy
+from daskml_core.model_selection._run import Evaluation, Request, _unwrap, default_scorer, run
 from daskml_core.model_selection._scoring import scorers_of
 from daskml_core.model_selection._search import PRE_DISPATCH, refuse_jobs
 from daskml_core.model_selection._select import take_rows
+from daskml_core.responses import takes_lazy
 from daskml_core.sweep import Array, RowMap
 
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function")
