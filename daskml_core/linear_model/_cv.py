@@ -27,7 +27,7 @@ from daskml_core.linear_model._least_squares import ElasticNet, elastic_net_gap
 from daskml_core.linear_model._logistic import LogisticRegression
 from daskml_core.solvers.least_squares import LeastSquaresState, about_zero, solve_ridge
 from daskml_core.sweep import Array, Sweep
-from daskml_core.validate import check_flags, non_negative, positive, positive_integer, unit_interval
+from daskml_core.validate import check_flags, is_count, non_negative, positive, positive_integer, unit_interval
 
 
 class LogisticRegressionCV(LogisticRegression):
@@ -97,7 +97,7 @@ class LogisticRegressionCV(LogisticRegression):
         self.random_state = random_state
 
     def _grid(self) -> tuple[Array, Array]:
-        Cs = np.logspace(-4, 4, self.Cs) if isinstance(self.Cs, int) else np.asarray(self.Cs, dtype=np.float64)
+        Cs = np.logspace(-4, 4, self.Cs) if is_count(self.Cs) else np.asarray(self.Cs, dtype=np.float64)
         ratios = np.asarray(self.l1_ratios, dtype=np.float64)
         if not Cs.size or Cs.ndim != 1 or not ratios.size or ratios.ndim != 1:
             raise ValueError(

@@ -23,6 +23,7 @@ from daskml_core.metrics._pairs import load_pairs
 from daskml_core.metrics._probability import MAX_DISTINCT
 from daskml_core.responses import respond, scores_for_curve
 from daskml_core.sweep import Array, Sweep
+from daskml_core.validate import positive_integer
 
 
 class ConfusionMatrixDisplay(reference.ConfusionMatrixDisplay):
@@ -479,7 +480,7 @@ class ResidualsDisplay:
         """
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {list(KINDS)}, got {kind!r}.")
-        n_x, n_y = (bins, bins) if isinstance(bins, int) else bins
+        n_x, n_y = (positive_integer("bins", n) for n in (bins if isinstance(bins, tuple | list) else (bins, bins)))
         pairs = load_pairs(y_true, y_pred, sample_weight)
         assert pairs.y is not None
         if pairs.y.dtype["t"].shape or pairs.y.dtype["p"].shape:
