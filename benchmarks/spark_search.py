@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from spark_session import spark_session
 
 PENALTIES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 
@@ -34,18 +35,9 @@ def main(store: Path) -> None:
     from pyspark.ml.evaluation import MulticlassClassificationEvaluator
     from pyspark.ml.feature import VectorAssembler
     from pyspark.ml.tuning import CrossValidator, ParamGridBuilder
-    from pyspark.sql import SparkSession
 
     path = parquet(store)
-    spark = (
-        SparkSession.builder.master("local[2]")
-        .config("spark.driver.memory", "6g")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.driver.bindAddress", "127.0.0.1")
-        .getOrCreate()
-    )
+    spark = spark_session(driver_memory="6g", ui_showConsoleProgress="false")
     frame = spark.read.parquet(str(path)).repartition(8)
     names = [name for name in frame.columns if name != "label"]
     rows = VectorAssembler(inputCols=names, outputCol="features").transform(frame).select("features", "label").cache()

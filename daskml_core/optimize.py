@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import OptimizeResult
 
-from daskml_core.data import load
+from daskml_core.data import load, refuse_feature_dim
 from daskml_core.engine import CheckpointPath, Engine, count_rows, drive, resumable, stopped_early
 from daskml_core.errors import ConvergenceWarning
 from daskml_core.kernels.user import (
@@ -188,6 +188,8 @@ def minimize(
     """
     if solver not in _OPTIONS:
         raise ValueError(f"solver must be one of {sorted(_OPTIONS)}, got {solver!r}.")
+    if not callable(value_and_grad):
+        raise TypeError(f"value_and_grad must be a function (w, X, y) -> (value, gradient), got {value_and_grad!r}.")
     given = dict(options or {})
     unknown = sorted(set(given) - _OPTIONS[solver])
     if unknown:
@@ -196,6 +198,7 @@ def minimize(
         w0 = np.asarray(w0, dtype=np.float64)
     layout = layout_of(w0)
     theta = layout.pack(w0)
+    refuse_feature_dim(X, feature_dim)
     blocks = load(X, y, feature_dim=feature_dim, count_rows=count_rows)
     engine = Engine(blocks)
     objective = UserObjective(value_and_grad, layout, ElasticNetPenalty(0.0, non_negative("l2", l2)), len(theta))
@@ -231,7 +234,7 @@ def minimize(
         message = f"it was stopped early ({outcome.stopped})"
     if not last.converged and not stopped_early():
         warnings.warn(f"minimize did not converge: {message}.", ConvergenceWarning, 3)
-    return OptimizeResult(  # type: ignore[call-arg]
+    return OptimizeResult(
         x=layout.unpack(last.theta),
         fun=last.value,
         success=bool(last.converged),

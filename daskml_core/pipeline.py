@@ -12,7 +12,7 @@ from daskml_core.kernels.cells import Segments
 from daskml_core.model_file import Portable
 from daskml_core.model_selection._batch import NotBatchable
 from daskml_core.model_selection._folds import Folds, n_rows_of
-from daskml_core.model_selection._run import BatchRun, Request
+from daskml_core.model_selection._run import BatchRun, Request, set_feature_dim
 
 __all__ = ["Pipeline", "make_pipeline"]
 
@@ -55,14 +55,17 @@ class Pipeline(Portable, reference.Pipeline):
 
         ``checkpoint`` is a directory or URL where an interrupted fit is kept, so that the same fit goes on from there.
         """
-        n = n_rows_of(X)
+        request = Request(self, [{}], X, y, params=params)
+        n = n_rows_of(request.X)
         whole = Folds(n, Segments(np.array([n])), np.ones((1, 1), dtype=bool), np.zeros((1, 1), dtype=bool))
         try:
-            run = BatchRun(Request(self, [{}], X, y, params=params), [self], whole)
+            run = BatchRun(request, [self], whole)
         except NotBatchable:
-            return super().fit(X, y, **params)  # type: ignore[no-any-return]
+            return super().fit(X, y, **params)
         begin_tasks(self)
         self.steps = run.fit_all().steps
+        if request.feature_dim is not None:
+            set_feature_dim(self, request.feature_dim)
         return self
 
 

@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.callback import CallbackSupportMixin
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from daskml_core.data import as_blocked, is_lazy, refuse_no_numbers
+from daskml_core.data import as_blocked, is_dataarray, is_lazy, refuse_no_numbers
 from daskml_core.data.output import map_rows
 from daskml_core.data.read import compute_dtype
 from daskml_core.engine import CheckpointPath, resumable, run_sweeps
@@ -43,7 +43,7 @@ class _Scaler(Portable, CallbackSupportMixin, OneToOneFeatureMixin, TransformerM
         require_same_features(self, d, names)
         row_map = RowMap(AFFINE, params, compute_dtype(column.dtype), d)
         name = "feature"
-        if hasattr(X, "dims") and not hasattr(X, "data_vars"):
+        if is_dataarray(X):
             from daskml_core.data.from_xarray import find_feature_dim
 
             name = find_feature_dim(X, self._feature_dim)

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskml_core.data import as_blocked, is_lazy
+from daskml_core.data.kind import package_of
 from daskml_core.data.output import map_rows
 from daskml_core.data.read import compute_dtype
+from daskml_core.estimator import SweepEstimator
 from daskml_core.sweep import Array, Block, Kernel, RowMap
 
 METHODS = ("predict_proba", "decision_function")
@@ -32,13 +34,17 @@ def _rows_of(block: Block, params: EstimatorRows) -> Array:
 ESTIMATOR_ROWS = Kernel(_rows_of, lambda params: params.method.replace("_", "-"))
 
 
+def takes_lazy(estimator: Any) -> bool:
+    """Whether an estimator is one of this library's, which take any container; a pipeline, if all of its steps are."""
+    steps = [step for _, step in estimator.steps] if hasattr(estimator, "steps") else [estimator]
+    return all(isinstance(step, SweepEstimator | str | None) or package_of(step) == "daskml_core" for step in steps)
+
+
 def respond(estimator: Any, X: Any, method: str = "predict", *, feature_dim: str | None = None) -> Any:
     """The answer of any fitted estimator in X's container, lazy where X is lazy; nothing is read for it.
 
     An estimator that takes arrays in memory alone, such as one of scikit-learn's, is asked block by block.
     """
-    from daskml_core.model_selection._run import takes_lazy
-
     if not is_lazy(X) or takes_lazy(estimator):
         return getattr(estimator, method)(X)
     column, _ = as_blocked(X, feature_dim=feature_dim)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import numbers
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -21,11 +21,19 @@ def positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def is_count(value: Any, least: int = 1) -> TypeGuard[int]:
+    """Whether a value is a whole number, and not below ``least``; True and False are none.
+
+    >>> is_count(2), is_count(2.0), is_count(True), is_count(0, least=0)
+    (True, False, False, True)
+    """
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool) and int(value) >= least
+
+
 def positive_integer(name: str, value: Any) -> int:
     """A whole number above zero."""
-    positive(name, value)
-    if not isinstance(value, numbers.Integral):
-        raise ValueError(f"{name} must be a whole number, got {value!r}.")
+    if not is_count(value):
+        raise ValueError(f"{name} must be a positive integer, got {value!r}.")
     return int(value)
 
 

@@ -29,6 +29,7 @@ from daskml_core.solvers import bisecting_kmeans as solver
 from daskml_core.solvers.in_memory import solve_in_memory
 from daskml_core.solvers.kmeans_seeding import Sampled, plus_plus
 from daskml_core.sweep import Block
+from tests.states import noting
 
 
 @pytest.fixture(autouse=True)
@@ -134,22 +135,8 @@ def test_a_solver_resumed_from_any_state_ends_with_the_same_bits():
     settings = solver.Settings(9, lambda path, run, pool, rng: plus_plus(pool, 2, rng))
     block = Block(X, None, None, 0, 0)
     state = solver.first_state(Sampled(X[::9], None), len(X), whole=False)
-    states, last = [], None
-    steps = solver.bisecting_kmeans(state, settings)
-    answer = None
-    while last is None:
-        try:
-            request = steps.send(answer)
-        except StopIteration as stop:
-            last = stop.value
-            break
-        if isinstance(request, solver.BisectingState):
-            states.append(request)
-            answer = None
-        elif isinstance(request, tuple):
-            answer = tuple(sweep.kernel(block, sweep.params) for sweep in request)
-        else:
-            answer = request.kernel(block, request.params)
+    states = []
+    last = solve_in_memory(noting(solver.bisecting_kmeans(state, settings), states), block)
     assert any(node.drawn for node in last.nodes.values())  # the sample was too small for the lower clusters
     for at in range(0, len(states), 5):
         again = solve_in_memory(solver.bisecting_kmeans(states[at], settings), block)
@@ -291,12 +278,12 @@ BAD = [
     ({"init": "k-means||"}, "init must be one of"),
     ({"init": np.zeros((5, 5))}, "init must be one of"),
     ({"init": lambda X, k, random_state: X[:1]}, r"shape of the initial centers \(1, 5\)"),
-    ({"n_init": 0}, "n_init must be a positive number"),
-    ({"n_init": 1.5}, "n_init must be a whole number"),
+    ({"n_init": 0}, "n_init must be a positive integer"),
+    ({"n_init": 1.5}, "n_init must be a positive integer"),
     ({"tol": -1}, "tol must be a non-negative number"),
-    ({"max_iter": 0}, "max_iter must be a positive number"),
+    ({"max_iter": 0}, "max_iter must be a positive integer"),
     ({"metric": "l1"}, "metric must be one of"),
-    ({"init_size": 2.5}, "init_size must be a whole number"),
+    ({"init_size": 2.5}, "init_size must be a positive integer"),
     ({"init_size": 1}, "init_size=1 must be at least 2"),
     ({"bisecting_strategy": "smallest"}, "bisecting_strategy must be one of"),
 ]

@@ -191,20 +191,28 @@ def test_a_missing_value_of_y_and_a_negative_weight_are_named():
     [
         (lambda d: d.update(y=Y[:-1]), ValueError, "inconsistent numbers of samples: X has 500, y has 499"),
         (lambda d: d.update(y=np.zeros(500)), ValueError, "only one class: 0.0"),
-        (lambda d: d.update(w=np.zeros(500)), ValueError, "sum to zero"),
+        (lambda d: d.update(sample_weight=np.zeros(500)), ValueError, "sum to zero"),
         (lambda d: d.update(y=Y + 0.5 * X[:, 0]), ValueError, "Unknown label type: continuous"),
         (lambda d: d.update(X=da.from_array(X.astype(object), chunks=100)), UnsupportedDataError, "dtype object"),
         (lambda d: d.update(X=d["X"].astype(complex)), ValueError, "Complex data not supported"),
         (lambda d: d.update(X=d["X"].map_blocks(sparse.csr_matrix)), UnsupportedDataError, "sparse blocks"),
         (lambda d: d.update(X=d["X"][:, 0]), ValueError, "Expected 2D array, got 1D array"),
         (lambda d: d.update(X=d["X"][:0], y=Y[:0]), ValueError, "0 sample"),
+        (lambda d: d.update(X="flights.zarr"), TypeError, "X is the path 'flights.zarr'. Open"),
+        (
+            lambda d: d.update(X=X, y=np.array([None, "a"] * 250, dtype=object)),
+            ValueError,
+            "y contains NaN: row 0 holds None",
+        ),
+        (lambda d: d.update(feature_dim="band"), ValueError, "X is of type Array: leave it out"),
+        (lambda d: d.update(X=X, feature_dim="band"), ValueError, "X is of type ndarray: leave it out"),
     ],
 )
 def test_bad_input_is_refused_with_a_reason(change, error, message):
-    given = {"X": da.from_array(X, chunks=(100, 4)), "y": Y, "w": None}
+    given = {"X": da.from_array(X, chunks=(100, 4)), "y": Y, "sample_weight": None}
     change(given)
     with pytest.raises(error, match=message):
-        LogisticRegression().fit(given["X"], given["y"], given["w"])
+        LogisticRegression().fit(**given)
 
 
 def test_a_wrong_number_of_features_at_predict_is_refused():

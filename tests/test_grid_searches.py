@@ -31,6 +31,7 @@ from daskml_core.model_selection import (
 )
 from daskml_core.pipeline import make_pipeline
 from daskml_core.preprocessing import StandardScaler
+from daskml_core.svm import SVC
 from tests.test_grid import DIMS, LAT, LON, TIME, dataset, values
 
 CS = [1e-3, 1e-1, 10.0]
@@ -117,6 +118,27 @@ def test_any_other_estimator_and_a_feature_dimension_of_any_name(grid):
     found = GridSearchCV(LogisticRegression(), {"C": CS}, cv=3).fit(unnamed, labels, feature_dim="depth")
     same_search(found, GridSearchCV(LogisticRegression(), {"C": CS}, cv=3).fit(rows, flat(labels, complete)))
     assert found.predict(unnamed).dims == DIMS
+
+
+def test_a_matrix_may_name_its_feature_dimension_as_it_likes(grid):
+    *_, rows, _ = grid
+    y = np.asarray(rows[:, 0] + rows[:, 1] > 0)
+    table = xr.DataArray(rows, dims=("cell", "depth"))
+    found = GridSearchCV(LogisticRegression(), {"C": CS}, cv=3).fit(table.T, y, feature_dim="depth")
+    same_search(found, GridSearchCV(LogisticRegression(), {"C": CS}, cv=3).fit(rows, y))
+    assert found.predict(table).dims == ("cell",)
+    tree = GridSearchCV(DecisionTreeClassifier(random_state=0), {"max_depth": [1, 3]}, cv=3)
+    assert tree.fit(table.T, y, feature_dim="depth").best_score_ == tree.fit(rows, y).best_score_
+    scaled = make_pipeline(StandardScaler(), LogisticRegression())
+    named = {f"{name}__feature_dim": "depth" for name, _ in scaled.steps}
+    search = GridSearchCV(scaled, {"logisticregression__C": CS}, cv=3).fit(table, y, **named)
+    assert search.search_plan_.n_batches == 1
+    expected = scaled.fit(rows, y).predict_proba(rows)
+    np.testing.assert_array_equal(scaled.fit(table, y, **named).predict_proba(table), expected)
+    for model in (LogisticRegression(), SVC()):
+        options = {"cv": 3, "method": "decision_function"}
+        answer = cross_val_predict(model, table, y, params={"feature_dim": "depth"}, **options)
+        np.testing.assert_array_equal(answer, cross_val_predict(model, rows, y, **options))
 
 
 def test_cross_validation_and_out_of_fold_predictions(grid):

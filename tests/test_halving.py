@@ -93,6 +93,8 @@ def test_regressors_are_scored_by_their_errors():
         (HalvingGridSearchCV(SGDClassifier(), {}, test_size=2), "test_size"),
         (HalvingGridSearchCV(SGDClassifier(), {}, factor=1), "factor"),
         (HalvingGridSearchCV(SGDClassifier(), {}, min_resources=99), "min_resources"),
+        (HalvingGridSearchCV(SGDClassifier(), {}, max_resources=2.5), "max_resources must be a positive integer"),
+        (HyperbandSearchCV(SGDClassifier(), {"alpha": [1]}, max_iter=2.5), "max_iter must be a positive integer"),
         (HyperbandSearchCV(SGDClassifier(), {"alpha": [1]}, aggressiveness=1), "aggressiveness"),
     ],
 )

@@ -242,8 +242,8 @@ BAD = [
     ({"init": np.zeros((5, 4)), "metric": "cosine"}, "zero vector"),
     ({"n_init": 0}, "n_init must be"),
     ({"tol": -1}, "tol must be a non-negative number"),
-    ({"max_iter": 0}, "max_iter must be a positive number"),
-    ({"max_iter": 1.5}, "max_iter must be a whole number"),
+    ({"max_iter": 0}, "max_iter must be a positive integer"),
+    ({"max_iter": 1.5}, "max_iter must be a positive integer"),
     ({"metric": "manhattan"}, "metric must be one of"),
     ({"init_size": 3}, "init_size=3 must be at least n_clusters=5"),
 ]

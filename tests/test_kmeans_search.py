@@ -134,6 +134,7 @@ def test_models_that_did_not_converge_are_named_in_one_warning():
     [
         ({"n_clusters": []}, "at least one number"),
         ({"n_clusters": [2, 0]}, "positive integer"),
+        ({"n_clusters": 2.5}, "positive integer"),
         ({"n_clusters": [2, 5000]}, "should be >= n_clusters"),
         ({"criterion": "eye"}, "criterion must be"),
         ({"criterion": "gap", "n_references": 0}, "needs n_references"),

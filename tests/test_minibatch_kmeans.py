@@ -120,8 +120,8 @@ BAD = [
     ({"n_clusters": 0}, "n_clusters must be a positive integer"),
     ({"init": "k-means||"}, "init must be one of"),
     ({"init": np.zeros((3, 4))}, "does not match the number of clusters"),
-    ({"batch_size": 0}, "batch_size must be a positive number"),
-    ({"max_no_improvement": 0}, "max_no_improvement must be a positive number"),
+    ({"batch_size": 0}, "batch_size must be a positive integer"),
+    ({"max_no_improvement": 0}, "max_no_improvement must be a positive integer"),
     ({"reassignment_ratio": -0.1}, "reassignment_ratio must be a non-negative number"),
     ({"init_size": 2}, "init_size=2 must be at least n_clusters=8"),
 ]

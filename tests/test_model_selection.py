@@ -658,6 +658,8 @@ def test_fits_that_fail_get_the_error_score():
     assert search.best_params_ == {"max_depth": 2}
     with pytest.raises(ValueError, match="max_depth"):
         GridSearchCV(DecisionTreeClassifier(), grid, cv=3, error_score="raise").fit(X, y)
+    with pytest.raises(ValueError, match="error_score must be"):
+        GridSearchCV(DecisionTreeClassifier(), grid, cv=3, error_score="rise").fit(X, y)
 
 
 def test_a_callable_scorer_scores_lazily_selected_rows_of_a_batch():

@@ -466,5 +466,5 @@ def test_arguments_that_do_nothing_are_refused(tmp_path):
         daskml_core.open("s3://bucket/x", backend="boto")
     with pytest.raises(ValueError, match="s4:// is not known to fsspec"):
         daskml_core.open("s4://bucket/x")
-    with pytest.raises(TypeError, match="got a int"):
+    with pytest.raises(TypeError, match="got int"):
         daskml_core.open(3)

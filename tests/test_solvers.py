@@ -21,6 +21,7 @@ from daskml_core.solvers.prox_newton import prox_newton
 from daskml_core.solvers.sampled_newton import sampled_newton
 from daskml_core.sweep import Block, BlockSweep, Sweep, add
 from tests.problems import two_classes
+from tests.states import noting
 
 SOLVERS = {
     "newton": newton,
@@ -46,7 +47,7 @@ def test_a_solver_resumed_from_any_state_ends_with_the_same_bits(name, at):
     objective = objective_of(X, l1=0.01 if name == "prox_newton" else 0.0)
     states = []
     solver = SOLVERS[name](objective, np.zeros(objective.size), tol=1e-8, max_iter=40)
-    (whole,) = drive([solver], engine_of(X, y), lambda number, state: states.append(state))
+    (whole,) = drive([noting(solver, states)], engine_of(X, y))
     resumed = SOLVERS[name](objective, state=states[min(at, len(states) - 1)], tol=1e-8, max_iter=40)
     (rest,) = drive([resumed], engine_of(X, y))
     assert rest.state.theta.tobytes() == whole.state.theta.tobytes()
@@ -222,7 +223,8 @@ def test_the_default_solver_goes_on_from_its_own_states():
         return sampled_newton(objective, n_rows=len(X), tol=1e-8, **given)
 
     engine = Engine(load(X, y.astype(float), count_rows=count_rows))
-    (whole,) = drive([start(theta=np.zeros(objective.size))], engine, lambda number, state: states.append(state))
+    (whole,) = drive([noting(start(theta=np.zeros(objective.size)), states)], engine)
+    assert states
     for state in states:
         (rest,) = drive([start(state=state)], Engine(load(X, y.astype(float), count_rows=count_rows)))
         np.testing.assert_allclose(rest.state.theta, whole.state.theta, rtol=1e-7)

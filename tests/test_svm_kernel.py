@@ -18,6 +18,7 @@ from sklearn.datasets import load_breast_cancer, load_diabetes, load_digits, loa
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics.pairwise import pairwise_kernels
 
+from daskml_core.callback import Callback, events
 from daskml_core.errors import MemoryPlanError
 from daskml_core.kernels import smo as smo_kernels
 from daskml_core.kernels import svm as svm_kernels
@@ -482,12 +483,9 @@ def bits(model):
     return model.dual_coef_.tobytes() + model.support_.tobytes() + np.asarray(model.intercept_).tobytes()
 
 
-def fit_bits(tol=1e-4, on=None):
+def fit_bits(*callbacks):
     X, y = load_digits(n_class=4, return_X_y=True)
-    model = SVC(tol=tol)
-    if on is not None:
-        fit = model._fit_task
-        model._fit_task = lambda *args, **kwargs: fit(*args, on_state=on, **kwargs)
+    model = SVC(tol=1e-4).set_callbacks(*callbacks)
     return bits(model.fit(lazy(X, 131).map_blocks(np.copy), y))
 
 
@@ -506,12 +504,13 @@ def test_the_same_bits_on_threads_and_workers_and_when_one_is_killed(swept):
         pids = sorted(client.run(os.getpid).values())
         killed = []
 
-        def kill(number, state):
-            if state.n_rounds == 2 and not killed:
-                os.kill(pids[0], signal.SIGKILL)
-                killed.append(pids[0])
+        class KillAtTheSecondRound(Callback):
+            def on_event(self, fit, event):
+                if isinstance(event, events.StepAccepted) and event.record["n_rounds"] == 2 and not killed:
+                    os.kill(pids[0], signal.SIGKILL)
+                    killed.append(pids[0])
 
-        assert fit_bits(on=kill) == expected
+        assert fit_bits(KillAtTheSecondRound()) == expected
         assert killed
 
 

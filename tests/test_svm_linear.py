@@ -30,6 +30,7 @@ from daskml_core.solvers.sampled_newton import sample_and_moments
 from daskml_core.svm import LinearSVC, LinearSVR
 from daskml_core.sweep import Block
 from tests.problems import three_classes, two_classes
+from tests.states import noting
 
 
 @pytest.fixture
@@ -452,7 +453,7 @@ def draw_of(n, rows=500):
 def test_a_fit_resumed_from_any_state_ends_with_the_same_bits(at):
     machine, engine, n = problem()
     states = []
-    (whole,) = drive([margin_model(machine, draw_of(n), tol=1e-9)], engine, lambda number, state: states.append(state))
+    (whole,) = drive([noting(margin_model(machine, draw_of(n), tol=1e-9), states)], engine)
     assert len(states) > 2
     (rest,) = drive([margin_model(machine, state=states[at], tol=1e-9)], problem()[1])
     assert rest.state.theta.tobytes() == whole.state.theta.tobytes()

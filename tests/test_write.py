@@ -261,3 +261,5 @@ def test_uneven_blocks_share_a_chunk_size_or_are_refused(tmp_path):
 def test_what_is_not_lazy_is_left_to_xarray(tmp_path, prediction):
     with pytest.raises(ValueError, match="to_zarr"):
         daskml_core.write(prediction.compute(), tmp_path / "p.zarr")
+    with pytest.raises(TypeError, match=r"got Array.*name its dimensions"):
+        daskml_core.write(prediction.data, tmp_path / "p.zarr")

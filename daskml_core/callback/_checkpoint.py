@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from daskml_core.callback._base import Callback
+from daskml_core.data.kind import package_of
 from daskml_core.engine.events import CheckpointWritten, Event, FitBegan
 from daskml_core.engine.segments import is_url
 
@@ -43,7 +44,7 @@ class Checkpoint(Callback):
         self.n_written = 0
 
     def setup(self, estimator: Any, context: Any) -> None:
-        if not hasattr(estimator, "n_sweeps_") and not type(estimator).__module__.startswith("daskml_core"):
+        if not hasattr(estimator, "n_sweeps_") and package_of(estimator) != "daskml_core":
             raise TypeError(f"{type(estimator).__name__} is not of this library, and keeps no checkpoint.")
 
     def on_event(self, fit: str, event: Event) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from daskml_core.callback._base import Callback
 from daskml_core.engine.events import Event, FitBegan, FitEnded, ModelsBegan, StepAccepted
+from daskml_core.validate import is_count
 
 MONITORS = ("loss", "gap", "score")
 
@@ -81,7 +82,7 @@ class EarlyStopping(Callback):
     ) -> None:
         if monitor not in MONITORS:
             raise ValueError(f"monitor must be one of {list(MONITORS)}, got {monitor!r}.")
-        if patience is not None and (not isinstance(patience, int) or isinstance(patience, bool) or patience < 1):
+        if patience is not None and not is_count(patience):
             raise ValueError(f"patience must be a whole number above 0, or None, got {patience!r}.")
         if not isinstance(min_delta, int | float) or not min_delta >= 0:
             raise ValueError(f"min_delta must not be below 0, got {min_delta!r}.")

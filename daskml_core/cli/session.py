@@ -56,7 +56,7 @@ def running(
             with_settings(settings),
             connected(scheduler, scheduler_file, n_workers=n_workers, timeout_s=wait) as where,
         ):
-            warnings.showwarning = _warning_line  # type: ignore[assignment]
+            warnings.showwarning = _warning_line
             if not quiet and (scheduler or scheduler_file):
                 click.echo(f"On {where}", err=True)
             yield

@@ -135,7 +135,7 @@ def _names(model: Any) -> Any:
 
 
 def _set_feature_dim(model: Any, wanted: Wanted) -> None:
-    """Tell a model where the features are: it keeps what its fit was told, and a file does not hold it."""
+    """Tell a model where the features are in this store; otherwise it goes by what its fit was told."""
     if wanted.feature_dim is not None:
         model._feature_dim = wanted.feature_dim
 

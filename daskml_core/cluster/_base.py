@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import warnings
 from typing import Any
 
@@ -17,17 +16,17 @@ from daskml_core.estimator import SweepEstimator, load_features
 from daskml_core.kernels.kmeans import CENTER_DISTANCES, NEAREST_CENTER, Assignment, LloydParams, lloyd_sweep
 from daskml_core.solvers.lloyd import common_shift
 from daskml_core.sweep import Array
+from daskml_core.validate import positive_integer
 
 METRICS = ("euclidean", "cosine")
 
 
 def check_clusters(n_clusters: Any, n_rows: int | None = None) -> int:
     """A number of clusters, at most one a row."""
-    if not isinstance(n_clusters, numbers.Integral) or isinstance(n_clusters, bool) or int(n_clusters) < 1:
-        raise ValueError(f"n_clusters must be a positive integer, got {n_clusters!r}.")
-    if n_rows is not None and int(n_clusters) > n_rows:
-        raise ValueError(f"n_samples={n_rows} should be >= n_clusters={n_clusters}.")
-    return int(n_clusters)
+    k = positive_integer("n_clusters", n_clusters)
+    if n_rows is not None and k > n_rows:
+        raise ValueError(f"n_samples={n_rows} should be >= n_clusters={k}.")
+    return k
 
 
 def check_weights(blocks: RowBlocks) -> None:

@@ -40,6 +40,8 @@ class KMeansSearchDisplay:
     @classmethod
     def from_estimator(cls, search: Any, *, ax: Any = None, plot: bool = True) -> Self:
         """The display of a fitted `KMeansSearch`; nothing is read. ``ax`` as in `plot`."""
+        if not hasattr(search, "n_references"):
+            raise TypeError(f"{cls.__name__} shows a KMeansSearch, got {type(search).__name__}.")
         check_is_fitted(search, "inertias_")
         display = cls(search.results_, search.best_n_clusters_)
         return display.plot(ax=ax) if plot else display

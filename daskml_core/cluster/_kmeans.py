@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import numbers
 import warnings
 from collections.abc import Callable
 from typing import Any, Self
@@ -29,7 +28,7 @@ from daskml_core.solvers.kmeans_seeding import (
 )
 from daskml_core.solvers.lloyd import lloyd
 from daskml_core.sweep import Array, Block, Sweep, Work
-from daskml_core.validate import non_negative, positive_integer, random_seed
+from daskml_core.validate import is_count, non_negative, positive_integer, random_seed
 
 IN_PROCESS_WORK = 200_000_000
 """Multiplications an iteration (rows x clusters x features) below which a sample that is all of the data is solved at
@@ -147,7 +146,7 @@ class KMeans(CentroidModel):
             return 1
         if self.n_init == "auto":
             return 10 if callable(self.init) or self.init == "random" else 1
-        if not isinstance(self.n_init, numbers.Integral) or isinstance(self.n_init, bool) or self.n_init < 1:
+        if not is_count(self.n_init):
             raise ValueError(f'n_init must be "auto" or a positive integer, got {self.n_init!r}.')
         return int(self.n_init)
 

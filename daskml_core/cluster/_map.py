@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from daskml_core.data.load import is_lazy
+from daskml_core.data.kind import is_lazy
 from daskml_core.drawing import MASKED, axes_for, palette
 from daskml_core.sweep import Array
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import numbers
 import warnings
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, NamedTuple, Self
@@ -27,7 +26,7 @@ from daskml_core.solvers.in_memory import Asks, answer_from, solve_in_memory
 from daskml_core.solvers.kmeans_seeding import Sampled, as_sampled, plus_plus
 from daskml_core.solvers.lloyd import LloydState, common_shift, lloyd
 from daskml_core.sweep import Array, Block, Sweep, Work
-from daskml_core.validate import random_seed
+from daskml_core.validate import is_count, random_seed
 
 CRITERIA = ("silhouette", "gap", "elbow")
 
@@ -120,8 +119,9 @@ class KMeansSearch(ShownSearch, CentroidModel):
         self.random_state = random_state
 
     def _ks(self) -> list[int]:
-        given = [self.n_clusters] if isinstance(self.n_clusters, numbers.Integral) else list(self.n_clusters)  # type: ignore[arg-type]
-        ks = sorted({check_clusters(k) for k in given})
+        given: Any = self.n_clusters
+        several = isinstance(given, Iterable) and not isinstance(given, str)
+        ks = sorted({check_clusters(k) for k in (given if several else [given])})
         if not ks:
             raise ValueError("n_clusters must hold at least one number.")
         return ks
@@ -130,7 +130,7 @@ class KMeansSearch(ShownSearch, CentroidModel):
         """A `KMeans` for each number of clusters, after the checks."""
         if self.criterion not in CRITERIA:
             raise ValueError(f"criterion must be one of {list(CRITERIA)}, got {self.criterion!r}.")
-        if not isinstance(self.n_references, numbers.Integral) or self.n_references < 0:
+        if not is_count(self.n_references, least=0):
             raise ValueError(f"n_references must be a whole number not below 0, got {self.n_references!r}.")
         if self.criterion == "gap" and not self.n_references:
             raise ValueError('criterion="gap" needs n_references of at least 1.')

@@ -26,6 +26,7 @@ from daskml_core.data.grid import (
     sizes_of,
 )
 from daskml_core.data.grid_output import with_nan
+from daskml_core.data.kind import is_dataarray
 from daskml_core.data.split import as_dask
 from daskml_core.kernels.complete import Complete, is_missing
 from daskml_core.sweep import Array
@@ -70,7 +71,7 @@ class Flat:
             blocks[place] = values
         dims = list(self.grid.dims)
         coords = {key: c for key, c in self.grid.template.coords.items() if set(c.dims) <= set(dims)}
-        joined = _joined(blocks, len(width))
+        joined = _joined(blocks)
         if columns is not None:
             dims.append(columns[0])
             if columns[1] is not None:
@@ -78,7 +79,7 @@ class Flat:
         return xr.DataArray(joined, dims=dims, coords=coords, name=name)
 
 
-def _joined(blocks: Any, n_columns: int) -> Any:
+def _joined(blocks: Any) -> Any:
     """The chunks put together along every dimension of the samples."""
     import dask.array as da
 
@@ -181,9 +182,7 @@ def _output_dim(value: Any) -> str | None:
 
 def on_samples(value: Any) -> bool:
     """Whether a target or a prediction is a DataArray with two or more dimensions of samples."""
-    if type(value).__module__.split(".")[0] != "xarray" or hasattr(value, "data_vars"):
-        return False
-    return value.ndim - (_output_dim(value) is not None) > 1
+    return is_dataarray(value) and value.ndim - (_output_dim(value) is not None) > 1
 
 
 def flatten_columns(

@@ -18,6 +18,7 @@ import numpy as np
 from daskml_core.data.blocks import BlockedArray, Derived, RowBlocks
 from daskml_core.data.from_dask import from_dask, may_read
 from daskml_core.data.from_xarray import feature_labels, find_feature_dim, stack_features
+from daskml_core.data.kind import is_dataarray, package_of
 from daskml_core.data.missing import without_fill
 from daskml_core.data.read import compute_dtype
 from daskml_core.kernels.complete import Complete, keep
@@ -39,11 +40,9 @@ class Grid:
 
 def is_grid(X: Any) -> bool:
     """Whether X is a DataArray of three dimensions or more, or a Dataset with a variable of two or more."""
-    if type(X).__module__.split(".")[0] != "xarray":
-        return False
-    if hasattr(X, "data_vars"):
-        return any(array.ndim > 1 for array in X.data_vars.values())
-    return bool(X.ndim > 2)
+    if is_dataarray(X):
+        return bool(X.ndim > 2)
+    return package_of(X) == "xarray" and any(array.ndim > 1 for array in X.data_vars.values())
 
 
 def chunked(array: Any) -> Any:

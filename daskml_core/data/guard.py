@@ -97,7 +97,7 @@ class GuardedArray:
         raise AssertionError("the last attempt raises or returns")
 
     def _values(self, index: Any) -> Array:
-        return self.array[index]  # type: ignore[no-any-return]
+        return self.array[index]
 
     def _wait(self, index: Any, error: Exception, attempt: int) -> None:
         """A line in the log, and a pause."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+from daskml_core.data.kind import package_of
 from daskml_core.sweep import RowMap
 
 
@@ -15,7 +16,7 @@ def identity(X: Any) -> str:
     """
     from dask.base import tokenize
 
-    package = type(X).__module__.split(".")[0]
+    package = package_of(X)
     if package == "dask" and hasattr(X, "name"):
         return str(X.name)
     if package == "zarr":

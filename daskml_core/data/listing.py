@@ -9,6 +9,8 @@ import logging
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from daskml_core.data.kind import package_of
+
 log = logging.getLogger("daskml_core")
 
 
@@ -32,7 +34,7 @@ def remote_listing(array: Any) -> list[Listed] | None:
         if hasattr(store, "fs") and hasattr(store, "path"):
             return _by_fsspec(store, array.path)
         inner = getattr(store, "store", None)
-        if type(inner).__module__.split(".")[0] == "obstore":
+        if package_of(inner) == "obstore":
             return _by_obstore(inner, array.path)
     # Each library behind a store raises classes of its own, for rights to list that are not there as for lost connections.
     except Exception as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -11,26 +12,14 @@ import numpy as np
 from daskml_core.data import grid
 from daskml_core.data.blocks import BlockedArray, RowBlocks, cut
 from daskml_core.data.from_numpy import from_numpy
+from daskml_core.data.kind import is_dataarray, package_of
 from daskml_core.data.read import compute_dtype
 from daskml_core.errors import UnsupportedDataError
 from daskml_core.kernels.complete import Complete
 
 
-def _package(value: Any) -> str:
-    return type(value).__module__.split(".")[0]
-
-
-def is_lazy(value: Any) -> bool:
-    """Whether a container is one of Dask's, zarr's or xarray's, to be taken as it is and never through NumPy.
-
-    >>> is_lazy([1, 2, 3])
-    False
-    """
-    return _package(value) in ("dask", "zarr", "xarray")
-
-
 def _kind(value: Any) -> str:
-    package, name = _package(value), type(value).__name__
+    package, name = package_of(value), type(value).__name__
     if package == "dask":
         return "dask array" if hasattr(value, "numblocks") else "dask dataframe"
     if package == "zarr":
@@ -119,8 +108,18 @@ def as_blocked(X: Any, *, feature_dim: str | None = None) -> tuple[BlockedArray,
     return column, names
 
 
+def refuse_feature_dim(X: Any, feature_dim: str | None) -> None:
+    """Refuse the name of a dimension for data whose dimensions have no names: it would do nothing."""
+    if feature_dim is not None and not is_dataarray(X):
+        raise ValueError(
+            f"feature_dim={feature_dim!r} names a dimension of a DataArray; X is of type {type(X).__name__}: leave it out."
+        )
+
+
 def refuse_no_numbers(X: Any) -> None:
-    """Refuse text, dates, categories and masks in memory, which scikit-learn's own checks would take for numbers."""
+    """Refuse paths, text, dates, categories and masks in memory, of which scikit-learn's own checks say less, or nothing."""
+    if isinstance(X, str | os.PathLike):
+        raise TypeError(f"X is the path {os.fspath(X)!r}. Open what is there first, e.g. with daskml_core.open.")
     if _kind(X) == "pandas" and X.ndim == 2:
         from daskml_core.data import from_dataframe
 
@@ -208,10 +207,10 @@ def load(
             columns.append(None)
             continue
         if what == "sample_weight" and isinstance(value, str):
-            if _package(X) != "xarray":
+            if package_of(X) != "xarray":
                 raise ValueError(f"sample_weight={value!r} needs coordinates: give X as a DataArray or a Dataset.")
             value = grid.cosine_of_latitude(X.coords, value)
-        if _package(X) == _package(value) == "xarray":
+        if package_of(X) == package_of(value) == "xarray":
             from daskml_core.data.from_xarray import in_the_order_of
 
             value = in_the_order_of(X, value, what)

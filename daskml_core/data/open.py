@@ -13,6 +13,7 @@ from typing import Any
 
 from daskml_core.data.chunks import METADATA, label, lists
 from daskml_core.data.guard import ReadPolicy
+from daskml_core.data.kind import package_of
 from daskml_core.data.source import inspect
 from daskml_core.data.stores import (
     Backend,
@@ -214,9 +215,7 @@ def as_arrays(store: Any) -> tuple[str, list[tuple[str, Any]]]:
     ------
     StoreError : members whose metadata cannot be read.
     """
-    opened = (
-        store if type(store).__module__.split(".")[0] == "zarr" and hasattr(store, "metadata") else unchecked(store)
-    )
+    opened = store if package_of(store) == "zarr" and hasattr(store, "metadata") else unchecked(store)
     place = label(opened)
     if hasattr(opened, "chunks"):
         return place, [(opened.path or place, opened)]

@@ -11,7 +11,8 @@ from daskml_core.data.blocks import BlockedArray, Recipe
 from daskml_core.data.grid import is_grid
 from daskml_core.data.grid_output import Columns, map_grid, run_row_map
 from daskml_core.data.identity import identity, name_of
-from daskml_core.data.load import as_blocked, is_lazy
+from daskml_core.data.kind import is_lazy, package_of
+from daskml_core.data.load import as_blocked
 from daskml_core.data.missing import as_result
 from daskml_core.data.read import compute_dtype, read_block
 from daskml_core.sweep import Array, RowMap
@@ -51,7 +52,7 @@ def map_rows(
         return map_grid(X, row_map, feature_dim=feature_dim, columns=columns, name=name)
     column, names = as_blocked(X, feature_dim=feature_dim)
     lazy = is_lazy(X) and getattr(X, "chunks", True) is not None
-    if type(X).__module__.split(".")[0] == "xarray":
+    if package_of(X) == "xarray":
         return _map_xarray(X, column, names, row_map, feature_dim, columns, name)
     return _lazy(column, row_map, names, identity(X)) if lazy else _computed(column, row_map, names)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from daskml_core.data.blocks import Recipe, Values
+from daskml_core.data.kind import package_of
 from daskml_core.errors import StoreError, UnsupportedDataError
 from daskml_core.kernels.finite import all_finite
 from daskml_core.sweep import Array, Block
@@ -32,7 +33,7 @@ def compute_dtype(dtype: Any) -> np.dtype[Any]:
 def _array(rows: Any, what: str) -> Array:
     if isinstance(rows, np.ndarray) and not isinstance(rows, np.ma.MaskedArray):
         return rows
-    module = type(rows).__module__.split(".")[0]
+    module = package_of(rows)
     if module in ("scipy", "sparse"):
         raise UnsupportedDataError(
             f"{what} has sparse blocks ({type(rows).__name__}), which are not supported yet. Make them dense, e.g. "

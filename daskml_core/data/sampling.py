@@ -11,6 +11,7 @@ import numpy as np
 from daskml_core.data.blocks import RowBlocks
 from daskml_core.data.from_dask import from_dask
 from daskml_core.data.grid import aligned, chunked, features_of, sizes_of
+from daskml_core.data.kind import is_dataarray, package_of
 from daskml_core.kernels.labelled import DRAW_LABELLED, Drawn, LabelledParams, MergeHeads
 from daskml_core.sweep import Array, Sweep
 
@@ -78,7 +79,7 @@ def sample_labelled(
     else:
         wanted = positive_integer("n_per_class", n_per_class)
     for container, what in ((features, "features"), (labels, "labels")):
-        if type(container).__module__.split(".")[0] != "xarray" or (what == "labels" and hasattr(labels, "data_vars")):
+        if not is_dataarray(container) and (what == "labels" or package_of(container) != "xarray"):
             kind = "a DataArray or a Dataset" if what == "features" else "a DataArray"
             raise TypeError(f"{what} must be {kind}, got {type(container).__name__}.")
     _, _, _, grid = features_of(features, feature_dim)

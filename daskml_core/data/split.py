@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from daskml_core.data.blocks import BlockedArray, Recipe, Values
-from daskml_core.data.load import is_lazy
+from daskml_core.data.kind import is_lazy, package_of
 from daskml_core.sweep import Array
 
 
@@ -107,7 +107,7 @@ def _read(selected: Any, values: dict[Any, Any]) -> Array:
 def select(array: Any, column: BlockedArray, masks: Sequence[Array], axis: int) -> Any:
     """The chosen rows in the container they came in: NumPy and pandas now, Dask, zarr and xarray lazily."""
     mask = np.concatenate(masks)
-    package = type(array).__module__.split(".")[0]
+    package = package_of(array)
     if package == "xarray":
         return _select_xarray(array, column, masks, axis)
     if not is_lazy(array):

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from daskml_core.data.chunks import METADATA
+from daskml_core.data.kind import package_of
 from daskml_core.errors import StoreError, UnsupportedDataError
 
 Backend = Literal["fsspec", "obstore"] | None
@@ -109,7 +110,7 @@ def as_store(
         return _remote(place, read_only, backend, dict(storage_options or {}), version)
     if storage_options or backend:
         raise ValueError(f"backend and storage_options are for URLs, and a {type(place).__name__} is none.")
-    package = type(place).__module__.split(".")[0]
+    package = package_of(place)
     if package == "icechunk" and not isinstance(place, Store):
         return _of_icechunk(place, read_only, version)
     if version is not None:
@@ -123,7 +124,7 @@ def as_store(
     if isinstance(place, dict):
         return zarr.storage.MemoryStore(place, read_only=read_only)
     raise TypeError(
-        f"A zarr store is a path, a URL, or a store of zarr, obstore, fsspec or icechunk; got a {type(place).__name__}."
+        f"A zarr store is a path, a URL, or a store of zarr, obstore, fsspec or icechunk; got {type(place).__name__}."
     )
 
 
@@ -269,6 +270,7 @@ def _of_icechunk(place: Any, read_only: bool, version: str | None) -> Any:
     kind = "branch" if version in place.list_branches() else "tag" if version in place.list_tags() else "snapshot_id"
     try:
         return place.readonly_session(**{kind: version}).store
+    # Whatever icechunk says of an identifier: its errors of what is not there and of the way there are of one class.
     except Exception as error:
         raise ValueError(
             f"The repository has no branch, tag or snapshot {version!r}: branches {sorted(place.list_branches())}, tags "
@@ -306,7 +308,7 @@ def is_transport(error: BaseException) -> bool:
     """
     if isinstance(error, OSError):
         return True
-    package = type(error).__module__.split(".")[0]
+    package = package_of(error)
     if package == "obstore":
         return type(error) is not sys.modules["obstore"].exceptions.NotFoundError
     return package in ("botocore", "aiohttp", "icechunk")

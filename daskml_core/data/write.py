@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from daskml_core.data.grid import sizes_of
+from daskml_core.data.kind import package_of
 from daskml_core.data.missing import meaning
 from daskml_core.data.stores import Backend, Options, as_store, plainly
 from daskml_core.errors import UnfinishedStoreError
@@ -77,6 +78,11 @@ def write(
     21.0
     """
     dataset = result.to_dataset(name=result.name or "result") if hasattr(result, "to_dataset") else result
+    if not hasattr(dataset, "data_vars"):
+        raise TypeError(
+            f"A lazy DataArray or Dataset is written, got {type(result).__name__}. A Dask array is written by its own "
+            "to_zarr; or name its dimensions first, e.g. xarray.DataArray(result, dims='row')."
+        )
     dataset = _text_of_known_kind(dataset)
     lazy = {str(name): array for name, array in dataset.data_vars.items() if array.chunks is not None and array.ndim}
     if not lazy:
@@ -348,7 +354,7 @@ def _write_blocks(lazy: Mapping[str, Any], store: Any, marks: str, region: Mappi
             write_one = dask.delayed(_write_block, pure=False, name="write-block")
             writes.append(write_one(blocks[place], target, marked, encoding, dims, start, place))
     # Changes to a session in another process would not be part of it.
-    threads = type(store).__module__.split(".")[0] == "icechunk"
+    threads = package_of(store) == "icechunk"
     dask.compute(*writes, **({"scheduler": "threads"} if threads else {}))
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from daskml_core.data.chunks import Selection, hull
 from daskml_core.data.guard import GuardedArray, GuardedView, ReadPolicy
+from daskml_core.data.kind import package_of
 from daskml_core.data.source import Source, inspect
 
 DEEPEST = 12
@@ -20,7 +21,7 @@ DEEPEST = 12
 
 
 def _is_zarr(value: Any) -> bool:
-    return type(value).__module__.split(".")[0] == "zarr" and hasattr(value, "metadata") and hasattr(value, "chunks")
+    return package_of(value) == "zarr" and hasattr(value, "metadata") and hasattr(value, "chunks")
 
 
 def _zarr_of(value: Any) -> Any:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 import numpy as np
 
 from daskml_core import __version__
+from daskml_core.data.kind import package_of
 from daskml_core.engine.checksum import CHECKSUM_SWEEP
 from daskml_core.engine.events import CheckpointWritten, tell
 from daskml_core.engine.portable import NotPortable, classes_of, decode, digest, encode
@@ -226,7 +227,7 @@ class Checkpoint:
         number = self._number(engine)
         found = self._replay(question, classes_of([fold.params, list(fold.carries)]))
         if found is not None:
-            return self._account(engine, number, *found)  # type: ignore[no-any-return]
+            return self._account(engine, number, *found)
         with _aside():
             carries, checksums = engine.fold_now(fold, checksum=True)
         self._keep(engine, number, question, carries, checksums)
@@ -425,7 +426,7 @@ def _describe(value: Any) -> str:
         return text if plain and len(text) < 80 else f"{type(value).__name__} {digest(value)[:12]}"
     if isinstance(value, np.ndarray):
         return f"array {value.shape} {value.dtype}"
-    package, name = type(value).__module__.split(".")[0], type(value).__name__
+    package, name = package_of(value), type(value).__name__
     size = " x ".join("?" if not isinstance(n, int | np.integer) else str(n) for n in shape)
     text = f"{package} {name} ({size}) {getattr(value, 'dtype', '')}".strip()
     chunks = getattr(value, "chunks", None)
@@ -502,16 +503,16 @@ def resumable(function: Callable[P, R]) -> Callable[P, R]:
                         f"This fit is part of one that keeps the checkpoint {running.journal.path}; "
                         "it takes none of its own."
                     )
-                return function(*args, **given)  # type: ignore[arg-type]
+                return function(*args, **given)
             if path is None and root is None:
-                return function(*args, **given)  # type: ignore[arg-type]
+                return function(*args, **given)
             bound = signature.bind(*args, **given)
             bound.apply_defaults()
             identity = _identity(function, bound.arguments)
             where: Any = path if path is not None else _below(root, identity)
             if not isinstance(where, str | os.PathLike):
                 raise TypeError(f"checkpoint must be the path of a directory or a URL, got {where!r}.")
-            return _run(Checkpoint(where, identity), functools.partial(function, *args, **given))  # type: ignore[arg-type]
+            return _run(Checkpoint(where, identity), functools.partial(function, *args, **given))
 
     return run
 

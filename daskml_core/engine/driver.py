@@ -51,7 +51,6 @@ class _Running:
 def drive(
     solvers: Sequence[Solver],
     engine: Engine,
-    on_state: Callable[[int, Any], None] | None = None,
     fitted: Callable[[Any], dict[str, Any]] | None = None,
 ) -> list[Outcome]:
     """Run solvers to their ends, one sweep for all that ask at once.
@@ -60,7 +59,6 @@ def drive(
     ----------
     solvers : generators as described above. Each stops where it would have stopped alone.
     engine : the data.
-    on_state : called with the solver's number and its state at the head of each of its loops.
     fitted : fitted attributes of an estimator as if its fit had stopped at a state, for those who watch.
 
     Returns
@@ -70,16 +68,13 @@ def drive(
     started = time.perf_counter()
     running = [_Running(solver, Outcome()) for solver in solvers]
 
-    watching = threading.Lock()
+    ending = threading.Lock()
     watch = current_watch()
     if watch is not None:
         watch.tell(ModelsBegan(len(running)))
 
     def look(number: int, state: Any, row: dict[str, Any]) -> Any:
         """Show a state to those who watch; what the solver is to be answered."""
-        if on_state is not None:
-            with watching:
-                on_state(number, state)
         if watch is None:
             return None
         target = getattr(state, "target", None)
@@ -96,18 +91,17 @@ def drive(
             raise TypeError(f"A callback asks this fit to stop early ({outcome.stopped}), which it cannot: {cannot}.")
         return STOP
 
-    def end(run: _Running, number: int) -> None:
+    def end(number: int) -> None:
         if watch is not None:
-            with watching:
+            with ending:  # the last to end counts none that go on
                 watch.tell(ModelEnded(number, sum(not other.done for other in running), len(running)))
 
     def advance(number: int, answer: Any) -> None:
         """Send an answer and go on until the solver asks again; states in between are recorded."""
         run = running[number]
         try:
-            with (
-                single_threaded_blas()
-            ):  # what a solver computes itself must not depend on the machine's threads either
+            # What a solver computes itself must not depend on the machine's threads either.
+            with single_threaded_blas():
                 request = run.solver.send(answer)
                 while not isinstance(request, Sweep | Fold | BlockSweep | tuple):
                     if isinstance(request, Work):
@@ -117,12 +111,11 @@ def drive(
                     row |= {"sweeps": engine.n_sweeps, "bytes_read": engine.bytes_read}
                     row |= {"seconds": time.perf_counter() - started}
                     run.outcome.history.append(row)
-                    reply = look(number, request, row) if watch is not None or on_state is not None else None
-                    request = run.solver.send(reply)
+                    request = run.solver.send(look(number, request, row))
         except StopIteration as stop:
             run.outcome.state, run.done = stop.value, True
             run.asked, run.fold, run.held = (), None, None
-            end(run, number)
+            end(number)
             return
         run.fold = request if isinstance(request, Fold) else None
         run.held = request if isinstance(request, BlockSweep) else None
@@ -131,9 +124,9 @@ def drive(
 
     _side_by_side(engine, [functools.partial(advance, number, None) for number in range(len(running))])
     while not all(run.done for run in running):
-        holding = [number for number, run in enumerate(running) if run.held is not None]
+        holding = {number: run.held for number, run in enumerate(running) if run.held is not None}
         if holding:  # the data is asked when all have come to where they need it
-            found = _sweep_blocks(engine, [running[number].held for number in holding])  # type: ignore[misc]
+            found = _sweep_blocks(engine, list(holding.values()))
             _side_by_side(engine, [functools.partial(advance, *pair) for pair in zip(holding, found, strict=True)])
             continue
         waiting = [number for number, run in enumerate(running) if run.asked]

@@ -137,7 +137,7 @@ def _class(name: str, known: Mapping[str, type], base: type) -> type:
     allowed = isinstance(cls, type) and issubclass(cls, base)
     if not allowed or not (hasattr(cls, "_fields") or dataclasses.is_dataclass(cls) or hasattr(cls, "get_params")):
         raise NotPortable(f"{name}, which is no record")
-    return cls  # type: ignore[no-any-return]
+    return cls
 
 
 def classes_of(value: Any) -> set[type]:

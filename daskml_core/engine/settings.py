@@ -10,13 +10,11 @@ from typing import Any
 import dask.config
 import yaml
 
+from daskml_core.validate import is_count
+
 with open(Path(__file__).parent.parent / "daskml_core.yaml") as _file:
     _DEFAULTS: dict[str, Any] = yaml.safe_load(_file)
 dask.config.update_defaults(_DEFAULTS)
-
-
-def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _is_seconds(value: Any) -> bool:
@@ -24,19 +22,19 @@ def _is_seconds(value: Any) -> bool:
 
 
 _ALLOWED: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "spans-per-thread": (lambda value: _is_count(value, 1), "a whole number above 0"),
+    "spans-per-thread": (lambda value: is_count(value, 1), "a whole number above 0"),
     # Groups of any other size are no nodes of the binary tree: the bits would change, and groups of one never end.
-    "fan-in": (lambda value: _is_count(value, 2) and value & (value - 1) == 0, "a power of two above 1"),
-    "read-ahead": (lambda value: _is_count(value, 0), "a whole number, 0 or more"),
+    "fan-in": (lambda value: is_count(value, 2) and value & (value - 1) == 0, "a power of two above 1"),
+    "read-ahead": (lambda value: is_count(value, 0), "a whole number, 0 or more"),
     "residency": (lambda value: isinstance(value, bool), "true or false"),
     "unencrypted": (lambda value: value in ("warn", "allow"), "'warn' or 'allow'"),
     "missing-chunks": (lambda value: value in ("refuse", "fill"), "'refuse' or 'fill'"),
     "links": (lambda value: value in ("refuse", "follow"), "'refuse' or 'follow'"),
-    "read-retries": (lambda value: _is_count(value, 0), "a whole number, 0 or more"),
+    "read-retries": (lambda value: is_count(value, 0), "a whole number, 0 or more"),
     "keep-decoded": (lambda value: value is None or isinstance(value, str | os.PathLike), "a directory or null"),
     "checkpoint": (lambda value: value is None or isinstance(value, str | os.PathLike), "a directory or null"),
     "checkpoint-seconds": (_is_seconds, "a number of seconds, 0 or more"),
-    "checkpoint-sweeps": (lambda value: value is None or _is_count(value, 1), "a whole number above 0, or null"),
+    "checkpoint-sweeps": (lambda value: value is None or is_count(value, 1), "a whole number above 0, or null"),
     # YAML reads on and off as true and false.
     "progress": (lambda value: value in ("auto", "log", "off", False), "'auto', 'log' or 'off'"),
     "dask-events": (lambda value: value in ("auto", "on", "off", True, False), "'auto', 'on' or 'off'"),
@@ -49,10 +47,15 @@ def setting(name: str) -> Any:
 
     Raises
     ------
-    ValueError : a value that the setting cannot have.
+    ValueError : a value that the setting cannot have; settings that there are not, which would do nothing.
     """
+    known = _DEFAULTS["daskml-core"]
+    # From environment variables they come with underscores, which Dask takes for the same.
+    unknown = sorted({key.replace("_", "-") for key in dask.config.get("daskml-core", default={})} - known.keys())
+    if unknown:
+        raise ValueError(f"There is no setting daskml-core.{unknown[0]}. There are: {', '.join(known)}.")
     # Leaving a `dask.config.set` that was entered before this module was imported takes the defaults along.
-    value = dask.config.get(f"daskml-core.{name}", default=_DEFAULTS["daskml-core"][name])
+    value = dask.config.get(f"daskml-core.{name}", default=known[name])
     allowed, kind = _ALLOWED.get(name, (lambda value: True, ""))
     if not allowed(value):
         raise ValueError(f"The setting daskml-core.{name} must be {kind}, got {value!r}.")

@@ -197,7 +197,7 @@ def _aligned(block: Block) -> Block:
         return block
     columns = {name: getattr(block, name) for name in ("X", "y", "weight")}
     moved = {name: np.require(a, requirements=["C", "A"]) for name, a in columns.items() if a is not None}
-    return block._replace(**moved)  # type: ignore[arg-type]
+    return block._replace(**moved)
 
 
 _loading = threading.Lock()

@@ -260,6 +260,6 @@ def watched(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         with watching(function, signature, args, kwargs) as given:
-            return function(*args, **given)  # type: ignore[arg-type]
+            return function(*args, **given)
 
     return run

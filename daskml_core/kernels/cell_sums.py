@@ -137,7 +137,7 @@ class Chosen:
         return len(self.places)
 
     def __getitem__(self, rows: Any) -> Array:
-        return self.array[self.places[rows]]  # type: ignore[no-any-return]
+        return self.array[self.places[rows]]
 
 
 def _take(block: Block, rows: Any) -> Block:

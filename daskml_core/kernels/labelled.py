@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from daskml_core.kernels.complete import rows_with_nan
+from daskml_core.kernels.complete import is_missing
 from daskml_core.sweep import Array, Block, Kernel
 
 MOST_CLASSES = 10_000
@@ -60,10 +60,7 @@ def places(cells: Array, seed: int) -> Array:
 
 
 def _is_labelled(labels: Array, unlabelled: tuple[Any, ...]) -> Array:
-    if labels.dtype.kind == "O":
-        missing = np.asarray((labels == None) | (labels != labels), dtype=bool)  # noqa: E711
-    else:
-        missing = rows_with_nan(labels.reshape(-1, 1))
+    missing = is_missing(labels, len(labels))
     for value in unlabelled:
         missing |= np.asarray(labels == value, dtype=bool)
     return ~missing

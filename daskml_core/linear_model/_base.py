@@ -25,9 +25,9 @@ class LinearModel(SweepEstimator):
         intercept = np.broadcast_to(np.atleast_1d(np.asarray(self.intercept_, dtype=np.float64)), (len(coef),))
         return PredictParams(np.ascontiguousarray(coef.T), np.array(intercept))
 
-    def _run(self, solver: Any, data: TrainingSet, kernels: Any, on_state: Any = None, fitted: Any = None) -> Outcome:
+    def _run(self, solver: Any, data: TrainingSet, kernels: Any, *, fitted: Any = None) -> Outcome:
         """Drive a solver over the data and set the attributes that every fit has."""
-        (outcome,) = self._drive([solver], data.blocks, kernels, on_state, fitted)
+        (outcome,) = self._drive([solver], data.blocks, kernels, fitted=fitted)
         self.n_sweeps_ = round(self.n_sweeps_ + data.target_fraction, 6)
         self.history_ = outcome.history
         self.n_iter_ = int(outcome.state.n_iter)
@@ -100,13 +100,13 @@ class ProbabilityMixin:
 
     _softmax = False
 
-    def _probability(self, X: Any, log: bool) -> Any:
+    def _probability(self: Any, X: Any, log: bool) -> Any:
         check_is_fitted(self)
-        softmax = "softmax" if self._softmax and len(self.classes_) > 2 else "logistic"  # type: ignore[attr-defined]
-        params = self._predict_params()._replace(link=softmax, log=log)  # type: ignore[attr-defined]
-        n = len(self.classes_)  # type: ignore[attr-defined]
+        softmax = "softmax" if self._softmax and len(self.classes_) > 2 else "logistic"
+        params = self._predict_params()._replace(link=softmax, log=log)
+        n = len(self.classes_)
         name = "log_probability" if log else "probability"
-        return self._map(X, PREDICT_PROBABILITY, params, np.float64, n, name, self.classes_)  # type: ignore[attr-defined]
+        return self._map(X, PREDICT_PROBABILITY, params, np.float64, n, name, self.classes_)
 
     def predict_proba(self, X: Any) -> Any:
         """Class probabilities (n_rows, n_classes), columns in the order of ``classes_``; same container as X."""

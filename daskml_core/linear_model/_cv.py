@@ -27,7 +27,7 @@ from daskml_core.linear_model._least_squares import ElasticNet, elastic_net_gap
 from daskml_core.linear_model._logistic import LogisticRegression
 from daskml_core.solvers.least_squares import LeastSquaresState, about_zero, solve_ridge
 from daskml_core.sweep import Array, Sweep
-from daskml_core.validate import check_flags, non_negative, positive, unit_interval
+from daskml_core.validate import check_flags, is_count, non_negative, positive, positive_integer, unit_interval
 
 
 class LogisticRegressionCV(LogisticRegression):
@@ -97,7 +97,7 @@ class LogisticRegressionCV(LogisticRegression):
         self.random_state = random_state
 
     def _grid(self) -> tuple[Array, Array]:
-        Cs = np.logspace(-4, 4, self.Cs) if isinstance(self.Cs, int) else np.asarray(self.Cs, dtype=np.float64)
+        Cs = np.logspace(-4, 4, self.Cs) if is_count(self.Cs) else np.asarray(self.Cs, dtype=np.float64)
         ratios = np.asarray(self.l1_ratios, dtype=np.float64)
         if not Cs.size or Cs.ndim != 1 or not ratios.size or ratios.ndim != 1:
             raise ValueError(
@@ -366,7 +366,7 @@ class RidgeCV(_GramSearch):
             engine.close()
         self.n_sweeps_ = round(engine.n_sweeps + data.target_fraction + data.blocks.counted, 6)
         self.scores_ = -(errors.squared / errors.n_rows).mean(axis=1)
-        return whole  # type: ignore[no-any-return]
+        return whole
 
 
 class ElasticNetCV(_GramSearch):
@@ -452,9 +452,11 @@ class ElasticNetCV(_GramSearch):
     ) -> Self:
         """Choose and fit; X (n_rows, n_features), y (n_rows,). Returns self."""
         ratios = self._ratios()
-        positive("max_iter", self.max_iter)
+        positive_integer("max_iter", self.max_iter)
         non_negative("tol", self.tol)
         positive("eps", self.eps)
+        if np.ndim(self.alphas) == 0:
+            positive_integer("alphas", self.alphas)
         X, y, data = self._load(X, y, sample_weight, feature_dim)
         splits, whole = self._observe(data, X, y)
         paths = np.array([self._alphas(self._centered(whole), ratio) for ratio in ratios])

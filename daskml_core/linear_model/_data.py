@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
-from daskml_core.data import is_lazy, load, refuse_masked, refuse_no_numbers
+from daskml_core.data import is_lazy, load, refuse_feature_dim, refuse_masked, refuse_no_numbers
 from daskml_core.data.blocks import BlockedArray, RowBlocks
 from daskml_core.data.targets import (
     LABEL_COUNTS,
@@ -23,6 +23,7 @@ from daskml_core.data.targets import (
 )
 from daskml_core.engine import count_rows, find_complete, run_sweeps
 from daskml_core.estimator import require_same_features, set_features
+from daskml_core.kernels.finite import first_missing
 from daskml_core.sweep import Array, Sweep
 from daskml_core.validate import check_flags, non_negative
 
@@ -57,6 +58,8 @@ def load_with_target(
     """
     check_flags(estimator)
     require_target(estimator, y)
+    if reset:
+        refuse_feature_dim(X, feature_dim)
     if not any(is_lazy(a) for a in (X, y)):
         refuse_no_numbers(X)
         refuse_masked(y, "y")
@@ -153,13 +156,17 @@ def load_classification(
     blocks = load_with_target(estimator, X, y, sample_weight, feature_dim, reset)
     assert blocks.y is not None
     if not is_lazy(y) and not is_lazy(X):
-        check_classification_targets(np.ravel(np.asarray(y)))
+        given = np.ravel(np.asarray(y))
+        missing = first_missing(given) if given.dtype.kind == "O" else None
+        if missing is not None:  # scikit-learn's check would try to sort it
+            raise ValueError(f"Input y contains NaN: row {missing} holds {given[missing]!r}.")
+        check_classification_targets(given)
     labels = one_column(blocks.y)
     blocks = replace(blocks, y=labels)
     counts: LabelCounts
     (counts,) = run_sweeps(_targets_only(blocks), Sweep(LABEL_COUNTS, None, merge_label_counts))
     found = np.asarray(counts.classes)
-    _check_labels(found, counts)
+    _check_labels(found)
     if classes is None:
         classes, sums = found, np.asarray(counts.weighted, dtype=np.float64)
     else:
@@ -190,7 +197,7 @@ def load_classification(
     return TrainingSet(blocks, float(sums.sum()), fraction, classes=classes, class_weight_sums=sums)
 
 
-def _check_labels(found: Array, counts: LabelCounts) -> None:
+def _check_labels(found: Array) -> None:
     """Refuse real numbers as labels, before hundreds of thousands of classes are trained."""
     if found.dtype.kind == "f" and len(found) and np.any(found != np.floor(found)):
         raise ValueError(

@@ -103,7 +103,7 @@ class CoefficientPathDisplay:
             raise ValueError("X and y are needed: a fitted model has one set of coefficients, and no path.")
         parameter = parameter or _penalty_of(estimator)
         own = estimator.get_params()[parameter]
-        grid = _default_values(parameter, own) if values is None else np.sort(np.asarray(values, dtype=np.float64))
+        grid = _default_values(own) if values is None else np.sort(np.asarray(values, dtype=np.float64))
         models = _fit_all(estimator, parameter, grid, X, y, params or {})
         last = [model[-1] if hasattr(model, "steps") else model for model in models]
         table = np.array([_row_of(model, target) for model in last])
@@ -192,7 +192,7 @@ def _penalty_of(estimator: Any) -> str:
     return found[0]
 
 
-def _default_values(parameter: str, own: Any) -> Array:
+def _default_values(own: Any) -> Array:
     middle = float(own) if np.isfinite(own) and own > 0 else 1.0
     return middle * np.logspace(-3, 3, 40)
 
@@ -207,7 +207,7 @@ def _fit_all(estimator: Any, parameter: str, values: Array, X: Any, y: Any, para
     settings = [{parameter: float(value)} for value in values]
     request = Request(estimator, settings, X, y, params=params, error_score="raise")
     if is_grid(X):
-        request, _, _ = as_rows(request)
+        request, _ = as_rows(request)
     n = n_rows_of(request.X)
     whole = Folds(n, Segments(np.array([n])), np.ones((1, 1), dtype=bool), np.zeros((1, 1), dtype=bool))
     result = run(replace(request, cv=_Given(whole)))

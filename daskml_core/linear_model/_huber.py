@@ -140,7 +140,7 @@ class HuberRegressor(LinearRegressorBase):
         if self.solver == "auto":
             return _newton_then_lbfgs(objective, start, self.tol, self.max_iter)
         options = dict(self.solver_options or {})
-        return SOLVERS[self.solver](objective, start, tol=self.tol, max_iter=self.max_iter, **options)  # type: ignore[no-any-return]
+        return SOLVERS[self.solver](objective, start, tol=self.tol, max_iter=self.max_iter, **options)
 
     def _accept(self, objective: HuberObjective, theta: Array, data: TrainingSet) -> None:
         """Take a solution as the fitted model."""

@@ -29,7 +29,7 @@ class _SGDModel(LinearModel):
     _losses: tuple[str, ...] = ()
     _factors: Array | None = None
 
-    def _check_params(self, *, partial: bool = False) -> None:
+    def _check_params(self) -> None:
         if self.loss not in self._losses:
             raise ValueError(f"loss must be one of {list(self._losses)}, got {self.loss!r}.")
         if self.penalty not in ("l2", "l1", "elasticnet", None):
@@ -260,7 +260,7 @@ class SGDClassifier(ProbabilityMixin, _SGDModel, LinearClassifierBase):
         self, X: Any, y: Any, classes: Any = None, sample_weight: Any = None, *, feature_dim: str | None = None
     ) -> SGDClassifier:
         """One epoch over more data; ``classes`` names all labels at the first call. Returns self."""
-        self._check_params(partial=True)
+        self._check_params()
         if self.class_weight == "balanced":
             raise ValueError(
                 "class_weight 'balanced' is not supported for partial_fit: it needs all labels. Pass a dict of weights."
@@ -393,7 +393,7 @@ class SGDRegressor(_SGDModel, LinearRegressorBase):
 
     def partial_fit(self, X: Any, y: Any, sample_weight: Any = None, *, feature_dim: str | None = None) -> SGDRegressor:
         """One epoch over more data. Returns self."""
-        self._check_params(partial=True)
+        self._check_params()
         data = load_regression(self, X, y, sample_weight, feature_dim, reset=not hasattr(self, "coef_"))
         self._train(data, 0, epochs=1, fresh=False)
         return self

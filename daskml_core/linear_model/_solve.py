@@ -37,7 +37,7 @@ SOLVERS: dict[str, Callable[..., Any]] = {
     "proximal": prox_newton,
 }
 SWEEPS = {
-    "auto": "1 for a sample over all blocks, then 2-3 gradients; 1 in all where the data fits the sample",
+    "auto": "1 for a sample over all blocks, then 2-4, one of them with a Hessian; 1 in all where the data fits the sample",
     "newton": "about 6, each with value, gradient and Hessian",
     "lbfgs": "10-100, a gradient each",
     "gradient_descent": "one an iteration, at most max_iter + 1",

@@ -24,7 +24,7 @@ from daskml_core.kernels.clusters import (
 )
 from daskml_core.kernels.sample import RowSample, sample_sweep
 from daskml_core.sweep import Array, Sweep
-from daskml_core.validate import random_seed
+from daskml_core.validate import positive_integer, random_seed
 
 METHODS = ("auto", "exact", "sampled", "simplified")
 METRICS = ("euclidean", "cosine")
@@ -210,8 +210,8 @@ def silhouette_score(
     cosine = _check(method, metric)
     blocks = _load(X, labels)
     n = blocks.n_rows
-    if sample_size is not None and (sample_size < 1 or int(sample_size) != sample_size):
-        raise ValueError(f"sample_size must be a positive integer, got {sample_size!r}.")
+    if sample_size is not None:
+        positive_integer("sample_size", sample_size)
     chosen = _choose(n, sample_size) if method == "auto" else method
     if sample_size is not None and chosen != "sampled":
         raise ValueError(f'sample_size is for method="sampled", got method={method!r}.')

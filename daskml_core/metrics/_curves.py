@@ -38,14 +38,12 @@ class RankedScores(NamedTuple):
     def roc(self, drop_intermediate: bool) -> tuple[Array, Array, Array]:
         """False positive rates, true positive rates, thresholds."""
         truth, score, weight = self.rows()
-        return metrics.roc_curve(  # type: ignore[no-any-return]
-            truth, score, pos_label=1, sample_weight=weight, drop_intermediate=drop_intermediate
-        )
+        return metrics.roc_curve(truth, score, pos_label=1, sample_weight=weight, drop_intermediate=drop_intermediate)
 
     def precision_recall(self, drop_intermediate: bool) -> tuple[Array, Array, Array]:
         """Precision, recall, thresholds."""
         truth, score, weight = self.rows()
-        return metrics.precision_recall_curve(  # type: ignore[no-any-return]
+        return metrics.precision_recall_curve(
             truth, score, pos_label=1, sample_weight=weight, drop_intermediate=drop_intermediate
         )
 

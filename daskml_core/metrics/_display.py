@@ -23,6 +23,7 @@ from daskml_core.metrics._pairs import load_pairs
 from daskml_core.metrics._probability import MAX_DISTINCT
 from daskml_core.responses import respond, scores_for_curve
 from daskml_core.sweep import Array, Sweep
+from daskml_core.validate import positive_integer
 
 
 class ConfusionMatrixDisplay(reference.ConfusionMatrixDisplay):
@@ -96,7 +97,7 @@ class ConfusionMatrixDisplay(reference.ConfusionMatrixDisplay):
         """The matrix of true and predicted labels in any container; one sweep. Options as in `from_estimator`."""
         pyplot(cls.__name__)
         truth, prediction, weight = _counts(y_true, y_pred, sample_weight)
-        return super().from_predictions(  # type: ignore[no-any-return]
+        return super().from_predictions(
             truth,
             prediction,
             labels=labels,
@@ -107,18 +108,11 @@ class ConfusionMatrixDisplay(reference.ConfusionMatrixDisplay):
         )
 
 
-def _of_curves(ranked: Sequence[RankedScores], name: Any, drawing: dict[str, Any], n_columns: int | None) -> Any:
-    """Names of the curves; where there is one a class each has a colour of its own."""
-    if n_columns is None:
-        return "Classifier" if name is None else name
-    if drawing.get("curve_kwargs") is None:
-        drawing["curve_kwargs"] = [{"color": color, "linestyle": "-", "alpha": 1.0} for color in palette(len(ranked))]
-    prefix = "" if name is None else f"{name}: "
-    return [f"{prefix}{one.label}" for one in ranked]
-
-
-def _single(values: list[Any], n_columns: int | None) -> Any:
-    return values[0] if n_columns is None else values
+def _scores_of(estimator: Any, X: Any, response_method: str, pos_label: Any, name: str | None) -> dict[str, Any]:
+    """What ``from_predictions`` is to be told of a fitted classifier."""
+    scores, pos_label, classes = scores_for_curve(estimator, X, response_method, pos_label)
+    name = type(estimator).__name__ if name is None else name
+    return {"y_score": scores, "pos_label": pos_label, "classes": classes if len(classes) > 2 else None, "name": name}
 
 
 def _rank_folds(
@@ -152,23 +146,65 @@ def _rank_folds(
     return found
 
 
-def _rank_columns(
-    y_true: Any, y_score: Any, sample_weight: Any, pos_label: Any, classes: Sequence[Any] | None, max_distinct: int
-) -> tuple[list[RankedScores], int | None]:
-    """Ranked scores of each column, and the number of curves; ``None`` for one curve of one column."""
-    ranked = rank(
-        y_true,
-        y_score,
-        sample_weight=sample_weight,
-        pos_label=pos_label,
-        classes=classes,
-        max_distinct=max_distinct,
-    )
-    several = getattr(y_score, "ndim", 1) > 1 and (classes is not None or len(ranked) > 1)
-    return ranked, len(ranked) if several else None
+class _CurveDisplay:
+    """What curves of ranked scores do alike, whatever is drawn of the ranks."""
+
+    @staticmethod
+    def _curves(ranked: Sequence[RankedScores], drop_intermediate: bool) -> dict[str, list[Any]]:
+        """Arguments of the display, a value a curve."""
+        raise NotImplementedError
+
+    @classmethod
+    def _of_columns(
+        cls: Any, y_true: Any, y_score: Any, sample_weight: Any, drop_intermediate: bool, pos_label: Any,
+        classes: Sequence[Any] | None, name: str | None, max_distinct: int, drawing: dict[str, Any],
+    ) -> Any:  # fmt: skip
+        """The curve of one column of scores, or one a class, each in a colour of its own."""
+        pyplot(cls.__name__)
+        ranked = rank(
+            y_true,
+            y_score,
+            sample_weight=sample_weight,
+            pos_label=pos_label,
+            classes=classes,
+            max_distinct=max_distinct,
+        )
+        curves = cls._curves(ranked, drop_intermediate)
+        if getattr(y_score, "ndim", 1) == 1 or (classes is None and len(ranked) == 1):
+            single = {key: values[0] for key, values in curves.items()}
+            display = cls(**single, name="Classifier" if name is None else name, pos_label=ranked[0].label)
+            return display.plot(**drawing)
+        if drawing.get("curve_kwargs") is None:
+            colors = palette(len(ranked))
+            drawing["curve_kwargs"] = [{"color": color, "linestyle": "-", "alpha": 1.0} for color in colors]
+        prefix = "" if name is None else f"{name}: "
+        return cls(**curves, name=[f"{prefix}{one.label}" for one in ranked], pos_label=None).plot(**drawing)
+
+    @classmethod
+    def from_cv_results(
+        cls: Any,
+        cv_results: Any,
+        X: Any,
+        y: Any,
+        *,
+        sample_weight: Any = None,
+        drop_intermediate: bool = True,
+        response_method: str = "auto",
+        pos_label: Any = None,
+        name: Any = None,
+        max_distinct: int = MAX_DISTINCT,
+        **drawing: Any,
+    ) -> Any:
+        """A curve a fold, of what ``cross_validate(return_estimator=True, return_indices=True)`` found; a sweep a fold.
+
+        X, y and weights in any container. ``**drawing`` : of `plot`.
+        """
+        pyplot(cls.__name__)
+        folds = _rank_folds(cv_results, X, y, sample_weight, response_method, pos_label, max_distinct)
+        return cls(**cls._curves(folds, drop_intermediate), name=name, pos_label=folds[0].label).plot(**drawing)
 
 
-class RocCurveDisplay(reference.RocCurveDisplay):
+class RocCurveDisplay(_CurveDisplay, reference.RocCurveDisplay):
     """A ROC curve, or one a class; scikit-learn's, for lazy data.
 
     Parameters
@@ -199,6 +235,15 @@ class RocCurveDisplay(reference.RocCurveDisplay):
     >>> bool(RocCurveDisplay.from_estimator(model, X, y).roc_auc > 0.99)
     True
     """
+
+    @staticmethod
+    def _curves(ranked: Sequence[RankedScores], drop_intermediate: bool) -> dict[str, list[Any]]:
+        curves = [one.roc(drop_intermediate) for one in ranked]
+        return {
+            "fpr": [fpr for fpr, _, _ in curves],
+            "tpr": [tpr for _, tpr, _ in curves],
+            "roc_auc": [reference.auc(fpr, tpr) for fpr, tpr, _ in curves],
+        }
 
     @classmethod
     def from_estimator(
@@ -232,11 +277,9 @@ class RocCurveDisplay(reference.RocCurveDisplay):
         **drawing : ``ax``, ``curve_kwargs``, ``plot_chance_level``, ``chance_level_kw``, ``despine`` of `plot`.
         """
         pyplot(cls.__name__)
-        scores, pos_label, classes = scores_for_curve(estimator, X, response_method, pos_label)
         return cls.from_predictions(
-            y, scores, sample_weight=sample_weight, drop_intermediate=drop_intermediate, pos_label=pos_label,
-            classes=classes if len(classes) > 2 else None, name=type(estimator).__name__ if name is None else name,
-            max_distinct=max_distinct, **drawing,
+            y, **_scores_of(estimator, X, response_method, pos_label, name), sample_weight=sample_weight,
+            drop_intermediate=drop_intermediate, max_distinct=max_distinct, **drawing,
         )  # fmt: skip
 
     @classmethod
@@ -260,51 +303,12 @@ class RocCurveDisplay(reference.RocCurveDisplay):
         classes : sequence, optional
             Labels of the columns of scores; those of y, sorted, by default.
         """
-        pyplot(cls.__name__)
-        ranked, n_columns = _rank_columns(y_true, y_score, sample_weight, pos_label, classes, max_distinct)
-        curves = [one.roc(drop_intermediate) for one in ranked]
-        display = cls(
-            fpr=_single([fpr for fpr, _, _ in curves], n_columns),
-            tpr=_single([tpr for _, tpr, _ in curves], n_columns),
-            roc_auc=_single([reference.auc(fpr, tpr) for fpr, tpr, _ in curves], n_columns),
-            name=_of_curves(ranked, name, drawing, n_columns),
-            pos_label=ranked[0].label if n_columns is None else None,
+        return cls._of_columns(
+            y_true, y_score, sample_weight, drop_intermediate, pos_label, classes, name, max_distinct, drawing
         )
-        return display.plot(**drawing)  # type: ignore[no-any-return]
-
-    @classmethod
-    def from_cv_results(
-        cls,
-        cv_results: Any,
-        X: Any,
-        y: Any,
-        *,
-        sample_weight: Any = None,
-        drop_intermediate: bool = True,
-        response_method: str = "auto",
-        pos_label: Any = None,
-        name: Any = None,
-        max_distinct: int = MAX_DISTINCT,
-        **drawing: Any,
-    ) -> Self:
-        """A curve a fold, of what ``cross_validate(return_estimator=True, return_indices=True)`` found; a sweep a fold.
-
-        X, y and weights in any container. ``**drawing`` : of `plot`.
-        """
-        pyplot(cls.__name__)
-        folds = _rank_folds(cv_results, X, y, sample_weight, response_method, pos_label, max_distinct)
-        curves = [one.roc(drop_intermediate) for one in folds]
-        display = cls(
-            fpr=[fpr for fpr, _, _ in curves],
-            tpr=[tpr for _, tpr, _ in curves],
-            roc_auc=[reference.auc(fpr, tpr) for fpr, tpr, _ in curves],
-            name=name,
-            pos_label=folds[0].label,
-        )
-        return display.plot(**drawing)  # type: ignore[no-any-return]
 
 
-class PrecisionRecallDisplay(reference.PrecisionRecallDisplay):
+class PrecisionRecallDisplay(_CurveDisplay, reference.PrecisionRecallDisplay):
     """Precision over recall, or a curve a class; scikit-learn's, for lazy data.
 
     Parameters
@@ -332,6 +336,16 @@ class PrecisionRecallDisplay(reference.PrecisionRecallDisplay):
     0.8333
     """
 
+    @staticmethod
+    def _curves(ranked: Sequence[RankedScores], drop_intermediate: bool) -> dict[str, list[Any]]:
+        curves = [one.precision_recall(drop_intermediate) for one in ranked]
+        return {
+            "precision": [precision for precision, _, _ in curves],
+            "recall": [recall for _, recall, _ in curves],
+            "average_precision": [one.average_precision() for one in ranked],
+            "prevalence_pos_label": [one.prevalence for one in ranked],
+        }
+
     @classmethod
     def from_estimator(
         cls,
@@ -349,11 +363,9 @@ class PrecisionRecallDisplay(reference.PrecisionRecallDisplay):
     ) -> Self:
         """The curve of a fitted classifier on X and y in any container. Parameters as `RocCurveDisplay.from_estimator`."""
         pyplot(cls.__name__)
-        scores, pos_label, classes = scores_for_curve(estimator, X, response_method, pos_label)
         return cls.from_predictions(
-            y, scores, sample_weight=sample_weight, drop_intermediate=drop_intermediate, pos_label=pos_label,
-            classes=classes if len(classes) > 2 else None, name=type(estimator).__name__ if name is None else name,
-            max_distinct=max_distinct, **drawing,
+            y, **_scores_of(estimator, X, response_method, pos_label, name), sample_weight=sample_weight,
+            drop_intermediate=drop_intermediate, max_distinct=max_distinct, **drawing,
         )  # fmt: skip
 
     @classmethod
@@ -371,50 +383,9 @@ class PrecisionRecallDisplay(reference.PrecisionRecallDisplay):
         **drawing: Any,
     ) -> Self:
         """The curve of true labels and scores in any container; (n_rows, n_classes) scores give a curve a class."""
-        pyplot(cls.__name__)
-        ranked, n_columns = _rank_columns(y_true, y_score, sample_weight, pos_label, classes, max_distinct)
-        curves = [one.precision_recall(drop_intermediate) for one in ranked]
-        display = cls(
-            precision=_single([precision for precision, _, _ in curves], n_columns),
-            recall=_single([recall for _, recall, _ in curves], n_columns),
-            average_precision=_single([one.average_precision() for one in ranked], n_columns),
-            name=_of_curves(ranked, name, drawing, n_columns),
-            pos_label=ranked[0].label if n_columns is None else None,
-            prevalence_pos_label=_single([one.prevalence for one in ranked], n_columns),
+        return cls._of_columns(
+            y_true, y_score, sample_weight, drop_intermediate, pos_label, classes, name, max_distinct, drawing
         )
-        return display.plot(**drawing)  # type: ignore[no-any-return]
-
-    @classmethod
-    def from_cv_results(
-        cls,
-        cv_results: Any,
-        X: Any,
-        y: Any,
-        *,
-        sample_weight: Any = None,
-        drop_intermediate: bool = True,
-        response_method: str = "auto",
-        pos_label: Any = None,
-        name: Any = None,
-        max_distinct: int = MAX_DISTINCT,
-        **drawing: Any,
-    ) -> Self:
-        """A curve a fold, of what ``cross_validate(return_estimator=True, return_indices=True)`` found; a sweep a fold.
-
-        X, y and weights in any container. ``**drawing`` : of `plot`.
-        """
-        pyplot(cls.__name__)
-        folds = _rank_folds(cv_results, X, y, sample_weight, response_method, pos_label, max_distinct)
-        curves = [one.precision_recall(drop_intermediate) for one in folds]
-        display = cls(
-            precision=[precision for precision, _, _ in curves],
-            recall=[recall for _, recall, _ in curves],
-            average_precision=[one.average_precision() for one in folds],
-            prevalence_pos_label=[one.prevalence for one in folds],
-            name=name,
-            pos_label=folds[0].label,
-        )
-        return display.plot(**drawing)  # type: ignore[no-any-return]
 
 
 class ResidualsDisplay:
@@ -509,7 +480,7 @@ class ResidualsDisplay:
         """
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {list(KINDS)}, got {kind!r}.")
-        n_x, n_y = (bins, bins) if isinstance(bins, int) else bins
+        n_x, n_y = (positive_integer("bins", n) for n in (bins if isinstance(bins, tuple | list) else (bins, bins)))
         pairs = load_pairs(y_true, y_pred, sample_weight)
         assert pairs.y is not None
         if pairs.y.dtype["t"].shape or pairs.y.dtype["p"].shape:

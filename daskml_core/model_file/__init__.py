@@ -145,7 +145,7 @@ class _Once:
 
 
 def _refuse_useless(model: Any) -> None:
-    """Refuse a fitted model that cannot predict, or transform, a row of zeros: attributes are missing or do not fit."""
+    """Refuse a fitted model that cannot predict, or transform, one row: attributes are missing or do not fit."""
     d = _n_features(model)
     if d is None:
         return

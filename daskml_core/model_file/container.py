@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-import tempfile
+import uuid
 import zipfile
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,7 +41,9 @@ def write(path: Any, described: Mapping[str, Any], arrays: Sequence[bytes]) -> N
         )
     path = os.fspath(path)
     directory, name = os.path.split(os.path.abspath(path))
-    with tempfile.NamedTemporaryFile(dir=directory, prefix=f".{name}.", delete=False) as file:
+    # Not tempfile: its files are for their owner alone, and a process's umask cannot be asked for without changing it.
+    beside = os.path.join(directory, f".{name}.{uuid.uuid4().hex}")
+    with open(beside, "xb") as file:
         try:
             with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=False) as archive:
                 for entry, data in [(JSON_NAME, text), *((array_name(i), data) for i, data in enumerate(arrays))]:
@@ -49,24 +51,17 @@ def write(path: Any, described: Mapping[str, Any], arrays: Sequence[bytes]) -> N
             file.flush()
             os.fsync(file.fileno())
         except zipfile.LargeZipFile as error:
-            os.unlink(file.name)
+            os.unlink(beside)
             raise ModelFileError("The model takes more than 4 GiB, the most that a model file holds.") from error
         except BaseException:
-            os.unlink(file.name)
+            os.unlink(beside)
             raise
-    os.chmod(file.name, 0o666 & ~_umask())
-    os.replace(file.name, path)
+    os.replace(beside, path)
 
 
 def _values(text: bytes) -> int:
     """Lists and objects in a JSON text, at most."""
     return text.count(b"[") + text.count(b"{")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def array_name(number: int) -> str:

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 
 from daskml_core.data import is_lazy
+from daskml_core.data.kind import package_of
 from daskml_core.errors import ModelFileError
+from daskml_core.validate import is_count
 
 _FIT = {
     "n_features_in_": "count",
@@ -163,11 +165,11 @@ def _class(name: str, module: str) -> Any:
 
 def name_of(value: Any) -> tuple[str, str]:
     """Kind of an object ("estimator", "record", "splitter" or "") and its name in a file."""
-    own = type(value).__module__.split(".")[0] == "daskml_core"
+    own = package_of(value) == "daskml_core"
     name = type(value).__name__ if own else f"sklearn.{type(value).__name__}"
     for kind, known in (("estimator", CLASSES), ("record", RECORDS), ("splitter", SPLITTERS)):
         if name in known:
-            entry: Any = known[name]  # type: ignore[index]
+            entry: Any = known[name]
             if type(value) is _class(name, entry if isinstance(entry, str) else entry[0]):
                 return kind, name
     return "", name
@@ -350,7 +352,7 @@ def _is_number(value: Any) -> bool:
 
 
 def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool) and least <= int(value) < 1 << 62
+    return is_count(value, least) and int(value) < 1 << 62
 
 
 def _is_plain(value: Any) -> bool:

@@ -370,7 +370,7 @@ class LinearBatch:
                 start = last if last is not None and last.shape == job.theta.shape else job.theta
                 solve = prox_newton if objective.penalty.l1 else newton
                 # In memory more digits cost next to nothing; the result is that of a fit of these rows alone.
-                solver = solve(objective, start, tol=min(tol, in_memory_tol(objective)), max_iter=max_iter)  # type: ignore[operator]
+                solver = solve(objective, start, tol=min(tol, in_memory_tol(objective)), max_iter=max_iter)
                 job.state = solve_in_memory(solver, block)
                 job.history = [job.state.record()]
                 job.theta = np.asarray(job.state.theta)

@@ -76,7 +76,7 @@ class LearningCurveDisplay(reference.LearningCurveDisplay):
         drawing.setdefault("line_kw", {"marker": "o", "markersize": 4})
         if drawing.get("std_display_style") == "errorbar":
             drawing["line_kw"] = drawing["fill_between_kw"] = None
-        return display.plot(negate_score=negate_score, **drawing)  # type: ignore[no-any-return]
+        return display.plot(negate_score=negate_score, **drawing)
 
 
 def _name_of(scoring: Any, negate: bool) -> str:

@@ -18,7 +18,7 @@ from sklearn.utils import check_random_state
 
 from daskml_core.data import as_column
 from daskml_core.data.blocks import BlockedArray, RowBlocks
-from daskml_core.data.load import is_lazy
+from daskml_core.data.kind import is_lazy, package_of
 from daskml_core.engine import count_rows, run_sweeps
 from daskml_core.kernels.cells import BLOCK_CODES, Codes, Drawn, Segments, join_blocks, smallest_dtype
 from daskml_core.sweep import Array, Sweep
@@ -101,11 +101,11 @@ def n_rows_of(X: Any) -> int:
     """Rows of any container."""
     shape = getattr(X, "shape", None)
     # A length that is not known is NaN of a Dask array, and a task of a Dask DataFrame.
-    known = shape is not None and isinstance(shape[0], numbers.Integral)
-    if shape is not None and known and not hasattr(X, "data_vars") and not hasattr(X, "dims"):
-        return int(shape[0])
-    if shape is None and not hasattr(X, "data_vars") and hasattr(X, "__len__") and not is_lazy(X):
-        return len(X)
+    if package_of(X) != "xarray":
+        if shape is not None and isinstance(shape[0], numbers.Integral):
+            return int(shape[0])
+        if shape is None and hasattr(X, "__len__") and not is_lazy(X):
+            return len(X)
     from daskml_core.model_selection._split import _column as any_column
 
     return any_column(X, None)[0].n_rows

@@ -39,10 +39,10 @@ from daskml_core.kernels.pairs import ErrorSums, PairCounts
 from daskml_core.linear_model._data import load_with_target, one_column
 from daskml_core.model_file import Portable
 from daskml_core.model_selection._folds import _values
-from daskml_core.model_selection._run import of_grid
+from daskml_core.model_selection._run import set_feature_dim
 from daskml_core.search_html import ShownSearch
 from daskml_core.sweep import Fold, Sweep
-from daskml_core.validate import random_seed
+from daskml_core.validate import positive, positive_integer, random_seed, unit_interval
 
 LABEL_METRICS = {
     "accuracy": metrics.accuracy_score,
@@ -116,8 +116,8 @@ class _Racing(ShownSearch, Portable, CallbackSupportMixin, MetaEstimatorMixin, B
         """Race the settings; X (n_rows, n_features) and y (n_rows,) in any container. Returns self."""
         if not hasattr(self.estimator, "partial_fit"):
             raise ValueError(f"{type(self.estimator).__name__} has no partial_fit. Use GridSearchCV.")
-        if not 0 < self.test_size < 1:
-            raise ValueError(f"test_size must be between 0 and 1, got {self.test_size!r}.")
+        if not 0 < unit_interval("test_size", self.test_size) < 1:
+            raise ValueError(f"test_size must be between 0 and 1, both excluded, got {self.test_size!r}.")
         metric, seed = self._metric(), random_seed(self.random_state)
         dim, counted = feature_dim, 0.0
         if is_grid(X):
@@ -138,7 +138,7 @@ class _Racing(ShownSearch, Portable, CallbackSupportMixin, MetaEstimatorMixin, B
         finally:
             race.engine.close()
         self._report(settings, brackets, race)
-        of_grid(self.best_estimator_, dim)
+        set_feature_dim(self.best_estimator_, dim)
         self._feature_dim = dim
         self.n_sweeps_ = round(race.engine.n_sweeps + counted, 6)
         return self
@@ -344,15 +344,15 @@ class HalvingGridSearchCV(_Racing):
         self.verbose = verbose
 
     def _brackets(self, n_blocks: int) -> tuple[list[dict[str, Any]], list[Bracket]]:
-        if not self.factor > 1:
+        if not positive("factor", self.factor) > 1:
             raise ValueError(f"factor must be larger than 1, got {self.factor!r}.")
         settings = list(ParameterGrid(self.param_grid))
-        last = n_blocks if self.max_resources == "auto" else int(self.max_resources)
+        last = n_blocks if self.max_resources == "auto" else positive_integer("max_resources", self.max_resources)
         if self.min_resources == "exhaust":
             steps = math.floor(math.log(len(settings), self.factor) + 1e-9)
             first = max(1, math.floor(last / self.factor**steps))
         else:
-            first = int(self.min_resources)
+            first = positive_integer("min_resources", self.min_resources)
         if not 1 <= first <= last:
             raise ValueError(f"min_resources={first} must be between 1 and max_resources={last}.")
         return settings, [Bracket(list(range(len(settings))), _rungs(len(settings), first, last, self.factor))]
@@ -412,9 +412,9 @@ class HyperbandSearchCV(_Racing):
         self.verbose = verbose
 
     def _brackets(self, n_blocks: int) -> tuple[list[dict[str, Any]], list[Bracket]]:
-        R, eta = int(self.max_iter), float(self.aggressiveness)
-        if R < 1 or not eta > 1:
-            raise ValueError(f"max_iter={R} must be at least 1 and aggressiveness={eta} larger than 1.")
+        R, eta = positive_integer("max_iter", self.max_iter), positive("aggressiveness", self.aggressiveness)
+        if not eta > 1:
+            raise ValueError(f"aggressiveness must be larger than 1, got {self.aggressiveness!r}.")
         largest = math.floor(math.log(R, eta) + 1e-9)
         sizes = [math.ceil((largest + 1) / (s + 1) * eta**s) for s in range(largest, -1, -1)]
         firsts = [max(1, math.floor(R * eta**-s)) for s in range(largest, -1, -1)]
@@ -422,9 +422,8 @@ class HyperbandSearchCV(_Racing):
         settings = list(ParameterSampler(self.param_distributions, sum(sizes), random_state=seed))
         brackets, start = [], 0
         for n, first in zip(sizes, firsts, strict=True):
-            numbers = list(
-                range(start, min(start + n, len(settings)))
-            )  # a small grid has fewer settings than are asked for
+            # A small grid has fewer settings than are asked for.
+            numbers = list(range(start, min(start + n, len(settings))))
             start += n
             if numbers:
                 brackets.append(Bracket(numbers, _rungs(len(numbers), first, R, eta)))

@@ -39,7 +39,7 @@ class Job:
 def stopping(estimator: Any) -> tuple[float, int, Any]:
     """Tolerance, iterations and solver options of an estimator."""
     if hasattr(estimator, "_stopping"):
-        return estimator._stopping()  # type: ignore[no-any-return]
+        return estimator._stopping()
     return float(estimator.tol), int(estimator.max_iter), estimator.solver_options
 
 

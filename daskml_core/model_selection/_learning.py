@@ -180,7 +180,7 @@ def learning_curve(
         error_score=error_score, verbose=verbose, keep_models=False,
     )  # fmt: skip
     if is_grid(X):
-        request, _, _ = as_rows(request)
+        request, _ = as_rows(request)
     folds = make_folds(cv, request.X, request.y, request.groups, classifier=is_classifier(estimator))
     counts = np.zeros(folds.n_cells, dtype=np.int64)
     for start, rows in _pieces(folds.n_rows, None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import itertools
 import logging
+import numbers
 import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +20,14 @@ from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler as ReferenceScaler
 from sklearn.utils import indexable
 
-from daskml_core.data import Flat, flatten, is_grid, is_lazy
+from daskml_core.data import Flat, flatten, is_dataarray, is_grid, is_lazy
 from daskml_core.data.from_dask import nothing_read
+from daskml_core.data.from_xarray import FEATURE_DIMS
 from daskml_core.data.targets import merge_target_moments
 from daskml_core.engine import Engine, Plan, find_complete, run_sweeps, sweep_together
 from daskml_core.engine.events import Scored, current_watch
 from daskml_core.engine.watching import callback_failed
 from daskml_core.errors import CheckpointError, FitInterrupted, MemoryPlanError
-from daskml_core.estimator import SweepEstimator
 from daskml_core.html import pairs_table
 from daskml_core.kernels.fold_scores import FOLD_RANKS, FOLD_SCORES, ScoreParams
 from daskml_core.kernels.pairs import merge_rankings
@@ -45,6 +46,7 @@ from daskml_core.model_selection._robust import HuberBatch
 from daskml_core.model_selection._scoring import Found, distinct_scores, metric_of
 from daskml_core.model_selection._select import take_rows
 from daskml_core.preprocessing import StandardScaler
+from daskml_core.responses import takes_lazy
 from daskml_core.sweep import Array, Sweep
 from daskml_core.validate import check_flags
 
@@ -157,6 +159,25 @@ class Request:
     keep_models: bool = True
     weigh_scores: bool = False
     """Whether ``sample_weight`` among the parameters weighs the scores too."""
+    feature_dim: str | None = None
+    """The dimension that ``fit`` was told, for the models that come out; among the parameters it is no more."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.error_score, numbers.Real) and self.error_score != "raise":
+            raise ValueError(f'error_score must be "raise" or a number, got {self.error_score!r}.')
+        if not is_dataarray(self.X) or is_grid(self.X):
+            return
+        # Rows are selected where nobody knows what fit was told: there the dimension needs a name that can be told.
+        params = dict(self.params)
+        dim = _take_param(params, "feature_dim")
+        if dim is not None:
+            self.X, self.params, self.feature_dim = self.X.rename({dim: FEATURE_DIMS[0]}), params, dim
+
+
+def _take_param(params: dict[str, Any], name: str) -> Any:
+    """What ``fit`` is given under a name, whichever step of a pipeline it is for; it is taken out."""
+    found = [params.pop(key) for key in list(params) if key.split("__")[-1] == name]
+    return found[0] if found else None
 
 
 def default_scorer(estimator: Any) -> str | None:
@@ -463,7 +484,7 @@ class BatchRun:
                         )
                         value = call_scorer(scorer, models[job.setting][job.split], X, y, self._score_weight(job, test))
                 except (CheckpointError, FitInterrupted):
-                    raise  # not the model\'s failure, but the end of the search
+                    raise  # not the model's failure, but the end of the search
                 except Exception as error:
                     value = failed_score(error, self.request.error_score)
                 table[job.setting, job.split] = value
@@ -582,7 +603,7 @@ def tell_best(settings: Sequence[Mapping[str, Any]], scores: Mapping[str, Array]
 
 def failed_score(error: Exception, error_score: Any) -> float:
     """The score that stands for a failure, told in a warning; or the failure itself."""
-    if callback_failed() or (isinstance(error_score, str) and error_score == "raise"):
+    if callback_failed() or error_score == "raise":
         raise error
     warnings.warn(
         f"Scoring failed. The score on this train-test partition will be set to {error_score}. "
@@ -602,46 +623,47 @@ def run(request: Request) -> Evaluation:
     try:
         batch = BatchRun(request, estimators, folds)
     except NotBatchable as reason:
-        return _one_after_the_other(request, estimators, folds, str(reason))
-    _tell(request, batch.plan())
-    return batch.run()
+        result = _one_after_the_other(request, estimators, folds, str(reason))
+    else:
+        _tell(request, batch.plan())
+        result = batch.run()
+    if request.feature_dim is not None:
+        for model in (result.best, *itertools.chain.from_iterable(result.models)):
+            set_feature_dim(model, request.feature_dim)
+    return result
 
 
-def as_rows(request: Request) -> tuple[Request, Flat, str | None]:
-    """The request for the complete samples of a grid, as rows; those, and the name of the features' dimension."""
-    params, names = dict(request.params), {}
-    for name in ("sample_weight", "feature_dim"):
-        given = [key for key in params if key.split("__")[-1] == name]
-        names[name] = given[0] if given else name
-    dim, weight = params.pop(names["feature_dim"], None), params.pop(names["sample_weight"], None)
+def as_rows(request: Request) -> tuple[Request, Flat]:
+    """The request for the complete samples of a grid, as rows; and those."""
+    params = dict(request.params)
+    weights = next((key for key in params if key.split("__")[-1] == "sample_weight"), "sample_weight")
+    dim, weight = _take_param(params, "feature_dim"), params.pop(weights, None)
     others = {} if request.groups is None else {"groups": request.groups}
     coords = [request.cv.coord] if getattr(request.cv, "coord", None) is not None else []
     flat = flatten(
         request.X, request.y, weight, find_complete=find_complete, feature_dim=dim, others=others, coords=coords
     )
     if flat.sample_weight is not None:
-        params[names["sample_weight"]] = flat.sample_weight
-    rows = replace(request, X=flat.X, y=flat.y, groups=flat.others.get("groups"), params=params)
-    return rows, flat, dim
+        params[weights] = flat.sample_weight
+    groups = flat.others.get("groups")
+    return replace(request, X=flat.X, y=flat.y, groups=groups, params=params, feature_dim=dim), flat
 
 
 def _run_on_grid(request: Request) -> Evaluation:
-    rows, flat, dim = as_rows(request)
+    rows, flat = as_rows(request)
     result = run(rows)
     result.flat = flat
     if result.n_sweeps is not None:
         result.n_sweeps = round(result.n_sweeps + flat.counted, 6)
-    for model in (result.best, *itertools.chain.from_iterable(result.models)):
-        of_grid(model, dim)
     if result.best is not None and result.n_sweeps is not None:
         _unwrap(result.best)[1].n_sweeps_ = result.n_sweeps
     return result
 
 
-def of_grid(model: Any, dim: str | None) -> None:
-    """Make a model that was fitted to a grid's rows know the grid's feature dimension."""
+def set_feature_dim(model: Any, dim: str | None) -> None:
+    """Make a model that was fitted to rows without names, or under another one, know their feature dimension."""
     for step in [s for _, s in model.steps] if isinstance(model, Pipeline) else [model]:
-        if isinstance(step, SweepEstimator):
+        if hasattr(step, "_feature_dim"):
             step._feature_dim = dim
 
 
@@ -649,7 +671,7 @@ def plan(request: Request) -> SearchPlan:
     """What `run` will do; X is not read."""
     if is_grid(request.X):
         with nothing_read():
-            request, _, _ = as_rows(request)
+            request, _ = as_rows(request)
     estimators, folds = prepare(request), _folds(request)
     try:
         return BatchRun(request, estimators, folds).plan()
@@ -676,15 +698,6 @@ def _sequential_plan(request: Request, folds: Folds, reason: str) -> SearchPlan:
     n = len(request.settings) * folds.n_splits
     sweeps = f"at least {2 * n}: a fit and a score for each of {n} models"
     return SearchPlan(type(request.estimator).__name__, len(request.settings), folds.n_splits, 0, sweeps, reason)
-
-
-def takes_lazy(estimator: Any) -> bool:
-    """Whether an estimator is one of this library's, which take any container."""
-    steps = [step for _, step in estimator.steps] if isinstance(estimator, Pipeline) else [estimator]
-    return all(
-        isinstance(step, SweepEstimator | str | None) or type(step).__module__.startswith("daskml_core")
-        for step in steps
-    )
 
 
 def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Folds, reason: str) -> Evaluation:
@@ -715,9 +728,9 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
                 X, y = rows["train"]
                 model.fit(X, **params) if y is None else model.fit(X, y, **params)
             except (CheckpointError, FitInterrupted):
-                raise  # not the model\'s failure, but the end of the search
+                raise  # not the model's failure, but the end of the search
             except Exception as error:
-                if callback_failed() or (isinstance(request.error_score, str) and request.error_score == "raise"):
+                if callback_failed() or request.error_score == "raise":
                     raise
                 n_failed, last = n_failed + 1, error
                 for name in request.scorers:
@@ -735,7 +748,7 @@ def _one_after_the_other(request: Request, estimators: Sequence[Any], folds: Fol
                             request.scorers[name], model, rows[side][0], rows[side][1], weights[side]
                         )
                     except (CheckpointError, FitInterrupted):
-                        raise  # not the model\'s failure, but the end of the search
+                        raise  # not the model's failure, but the end of the search
                     except Exception as error:
                         tables[name][setting, split] = failed_score(error, request.error_score)
             score_s[setting, split] = time.perf_counter() - started

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from daskml_core.data import as_blocked, as_column, cut, flatten, is_grid
+from daskml_core.data import as_blocked, as_column, cut, flatten, is_dataarray, is_grid
 from daskml_core.data.blocks import BlockedArray, RowBlocks
 from daskml_core.data.split import RowSplit, Shares, largest_remainders, select
 from daskml_core.data.targets import LABEL_COUNTS, encode_labels, merge_label_counts
@@ -23,7 +23,7 @@ def _column(array: Any, feature_dim: str | None) -> tuple[BlockedArray, int]:
     if getattr(array, "ndim", 1) == 2 or hasattr(array, "data_vars"):
         column, _ = as_blocked(array, feature_dim=feature_dim)
         axis = 0
-        if hasattr(array, "dims") and not hasattr(array, "data_vars"):
+        if is_dataarray(array):
             from daskml_core.data.from_xarray import find_feature_dim
 
             axis = 1 if array.dims[0] == find_feature_dim(array, feature_dim) else 0

@@ -13,10 +13,11 @@ from daskml_core.kernels.fold_predict import FOLD_PREDICT, FoldPredictParams
 from daskml_core.kernels.predict import LINEAR_PREDICTOR, PREDICT_CLASS, PREDICT_PROBABILITY, PredictParams
 from daskml_core.linear_model._base import LinearClassifierBase, LinearModel, LinearRegressorBase
 from daskml_core.model_selection._batch import shift_and_scale
-from daskml_core.model_selection._run import Evaluation, Request, _unwrap, default_scorer, run, takes_lazy
+from daskml_core.model_selection._run import Evaluation, Request, _unwrap, default_scorer, run
 from daskml_core.model_selection._scoring import scorers_of
 from daskml_core.model_selection._search import PRE_DISPATCH, refuse_jobs
 from daskml_core.model_selection._select import take_rows
+from daskml_core.responses import takes_lazy
 from daskml_core.sweep import Array, RowMap
 
 METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function")
@@ -235,9 +236,9 @@ def cross_val_predict(
     sizes = np.bincount(np.asarray(folds.cell_of(0, folds.n_rows)), minlength=folds.n_cells)
     if (times[sizes > 0] != 1).any():
         raise ValueError("cross_val_predict only works for partitions: every row in the test rows of one split.")
-    rows = X if result.flat is None else result.flat.X
+    rows, dim = (X, request.feature_dim) if result.flat is None else (result.flat.X, None)
     if not result.plan.n_batches:
-        found, columns = _row_by_row(result, rows, method, estimator), None
+        found, columns = _row_by_row(result, rows, method, estimator, dim), None
     else:
         found, columns = _in_lockstep(result, rows, method)
     if result.flat is None:
@@ -288,12 +289,12 @@ def _output(model: LinearModel, method: str) -> tuple[Any, PredictParams, Any, i
     return PREDICT_PROBABILITY, params, np.float64, len(classes), "probability", classes
 
 
-def _row_by_row(result: Evaluation, X: Any, method: str, estimator: Any) -> Array:
+def _row_by_row(result: Evaluation, X: Any, method: str, estimator: Any, feature_dim: str | None) -> Array:
     out: Array | None = None
     lazy = takes_lazy(estimator)
     for split, model in enumerate(result.models[0]):
         mask = result.folds.rows(split, test=True)
-        rows = np.asarray(getattr(model, method)(take_rows(X, mask, lazy=lazy)))
+        rows = np.asarray(getattr(model, method)(take_rows(X, mask, lazy=lazy, feature_dim=feature_dim)))
         if out is None:
             out = np.empty((result.folds.n_rows, *rows.shape[1:]), dtype=rows.dtype)
         out = out.astype(np.result_type(out.dtype, rows.dtype), copy=False)

@@ -69,6 +69,29 @@ def _longest(values: Array, steps: Array) -> float:
     return float(min(1.0, (values[down] / -steps[down]).min(initial=np.inf)))
 
 
+class _NewtonSystem(NamedTuple):
+    """The equations of a step, with all but theta eliminated: ``H`` is what is left of them."""
+
+    A: Array
+    sign: Array
+    H: Array
+    weight: Array
+    primal_error: Array
+    dual_error: Array
+    alpha: Array
+    slack: Array
+    rest: Array
+    xi: Array
+
+    def direction(self, alpha_slack: Array, rest_xi: Array) -> tuple[Array, Array, Array, Array]:
+        """Steps of theta, alpha, slack and xi for the wanted changes of the products alpha slack and rest xi."""
+        q = self.primal_error - alpha_slack / self.alpha + rest_xi / self.rest
+        d_theta = solve_spd(self.H, -self.dual_error - self.A.T @ (self.sign * self.weight * q).sum(axis=0))
+        d_alpha = -self.weight * (self.sign * (self.A @ d_theta) + q)
+        d_slack = (alpha_slack - self.slack * d_alpha) / self.alpha
+        return d_theta, d_alpha, d_slack, (rest_xi + self.xi * d_alpha) / self.rest
+
+
 def _first_share(A: Array, sign: Array, c: Array, ridge: Array, spread: float) -> float:
     """Part of c whose duals move the predictions about as far as the kinks are: half of c may be orders of magnitude more.
 
@@ -131,22 +154,12 @@ def interior_point(
         weight = 1.0 / (slack / alpha + xi / rest)
         H = _weighted_gram(A, weight.sum(axis=0))
         H[np.diag_indices_from(H)] += ridge
-
-        def direction(alpha_slack: Array, rest_xi: Array) -> tuple[Array, Array, Array, Array]:
-            """Steps for the wanted changes of the two products."""
-            q = primal_error - alpha_slack / alpha + rest_xi / rest  # noqa: B023 - called in this iteration
-            rhs = -dual_error - A.T @ (sign * weight * q).sum(axis=0)  # noqa: B023
-            d_theta = solve_spd(H, rhs)  # noqa: B023
-            d_alpha = -weight * (sign * (A @ d_theta) + q)  # noqa: B023
-            d_slack = (alpha_slack - slack * d_alpha) / alpha  # noqa: B023
-            d_xi = (rest_xi + xi * d_alpha) / rest  # noqa: B023
-            return d_theta, d_alpha, d_slack, d_xi
-
-        d_theta, d_alpha, d_slack, d_xi = direction(-alpha * slack, -rest * xi)
+        here = _NewtonSystem(A, sign, H, weight, primal_error, dual_error, alpha, slack, rest, xi)
+        d_theta, d_alpha, d_slack, d_xi = here.direction(-alpha * slack, -rest * xi)
         t = min(_longest(alpha, d_alpha), _longest(rest, -d_alpha), _longest(slack, d_slack), _longest(xi, d_xi))
         ahead = ((alpha + t * d_alpha) * (slack + t * d_slack) + (rest - t * d_alpha) * (xi + t * d_xi)).sum() / (2 * n)
         target = mu * (ahead / mu) ** 3 if mu > 0 else 0.0
-        d_theta, d_alpha, d_slack, d_xi = direction(
+        d_theta, d_alpha, d_slack, d_xi = here.direction(
             target - alpha * slack - d_alpha * d_slack, target - rest * xi + d_alpha * d_xi
         )
         primal = STEP * min(_longest(slack, d_slack), _longest(xi, d_xi))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -183,7 +182,7 @@ class KernelMachine(SweepEstimator):
 
     def _fit_task(
         self, blocks: RowBlocks, task: Task, n_classes: int = 1, *, target_fraction: float = 0.0, n_folds: int = 0,
-        seed: int = 0, on_state: Callable[[int, Any], None] | None = None,
+        seed: int = 0,
     ) -> tuple[CascadeState, list[tuple[KernelFunction, CascadeState]]]:  # fmt: skip
         """Solve, set the attributes that every machine has, and warn where it did not converge.
 
@@ -197,7 +196,7 @@ class KernelMachine(SweepEstimator):
             draw = draw_sweep(self._draw(blocks, n_classes, fold))
             here = n_folds if len(folds) == 1 else 0
             solvers.append(self._solver(blocks, task, n_classes, draw, fold, here, seed))
-        outcomes = self._drive(solvers, blocks, self._kernels(blocks, task, n_classes), on_state)
+        outcomes = self._drive(solvers, blocks, self._kernels(blocks, task, n_classes))
         machines = [machine for outcome in outcomes for machine in outcome.state]
         kernel, state = machines[0]
         self._kernel_function = kernel

@@ -23,7 +23,7 @@ from daskml_core.penalties import ElasticNetPenalty
 from daskml_core.solvers.margin_model import MarginProblem, margin_model
 from daskml_core.solvers.sampled_newton import sample_and_moments, sample_size
 from daskml_core.sweep import Array, Sweep
-from daskml_core.validate import non_negative, positive, random_seed
+from daskml_core.validate import non_negative, positive, positive_integer, random_seed
 
 MARGIN_SWEEPS = (
     "1 for a sample over all blocks, then 2-3 with the rows near the margin; 1 where the data fits the sample"
@@ -51,7 +51,7 @@ class _LinearMachine:
     def _check_common(self, l1: bool, smooth: bool) -> None:
         positive("C", self.C)
         positive("tol", self.tol)
-        positive("max_iter", self.max_iter)
+        positive_integer("max_iter", self.max_iter)
         if self.intercept_scaling is not None:
             positive("intercept_scaling", self.intercept_scaling)
             if not self.fit_intercept:
