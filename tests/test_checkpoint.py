@@ -379,7 +379,7 @@ def bucket():
     options = {"key": "testing", "secret": "testing", "endpoint_url": f"http://{host}:{port}"}
     before = dict(fsspec.config.conf)
     fsspec.config.conf["s3"] = options
-    fsspec.filesystem("s3").mkdir("bucket")
+    fsspec.filesystem("s3").makedirs("bucket", exist_ok=True)  # the servers of other tests share what they hold
     yield "s3://bucket/run"
     fsspec.config.conf.clear()
     fsspec.config.conf.update(before)
