@@ -84,12 +84,8 @@ def main(directory: Path) -> None:
     # Compiled kernels are loaded once and stay: they are Python's memory, not a fit's.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for solver in (
-            "auto",
-            "newton",
-            "gradient_descent",
-            "sgd",
-        ):  # "auto" takes a Hessian too, of more rows than these
+        # "auto" takes Newton's Hessian too, of more rows than these.
+        for solver in ("auto", "newton", "gradient_descent", "sgd"):
             few = LogisticRegression(solver=solver, max_iter=2).fit(X_train[:20_000], y_train[:20_000])
         log_loss(y_test, few.predict_proba(X_test))
 
