@@ -124,6 +124,20 @@ def test_weights_weigh_training_and_scores_as_in_scikit_learn():
     same_scores(found, theirs.GridSearchCV(**tree).fit(X, y, sample_weight=w))
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_refit_of_float32_rows_needs_no_sweep_of_its_own(scaled):
+    X, y = two_classes(n=120_000, d=5, dtype=np.float32)
+    Xd, yd = lazy(X, 12_000), lazy(y, 12_000)
+    one = pipeline.make_pipeline(StandardScaler(), LogisticRegression()) if scaled else LogisticRegression()
+    grid = {("logisticregression__" if scaled else "") + "C": [1e-3, 1e-1, 10.0]}
+    search, without = (GridSearchCV(one, grid, cv=5, refit=refit).fit(Xd, yd) for refit in (True, False))
+    assert search.n_sweeps_ == without.n_sweeps_
+    alone = clone(one).set_params(**search.best_params_).fit(Xd, yd)
+    for name in ("coef_", "intercept_"):
+        found, expected = (getattr(m[-1] if scaled else m, name) for m in (search.best_estimator_, alone))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=2e-6 * np.abs(expected).max())
+
+
 def test_an_l1_path_is_that_of_fits_alone():
     X, y = two_classes(n=900)
     search = GridSearchCV(LogisticRegression(l1_ratio=1.0, tol=1e-9), {"C": CS}, cv=3, scoring="neg_log_loss")
