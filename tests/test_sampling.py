@@ -2,6 +2,7 @@
 
 import dask
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from distributed import Client, LocalCluster
@@ -122,10 +123,12 @@ def test_classes_that_have_fewer_give_all_and_others_can_be_left_out():
         values = set(sample_labelled(ds, whole, n_per_class=5, unlabelled=none).label.values.tolist())
         assert values == {1, 2, 5} - set(none if isinstance(none, list | tuple) else ())
     assert sample_labelled(ds, whole, n_per_class=5).label.dtype == np.uint8
-    text = xr.DataArray(np.array([None, "sea", "ice", "land"], dtype=object)[whole.values % 5 % 4], dims=DIMS)
-    names, counts = np.unique(sample_labelled(ds, text, n_per_class=5).label.values.astype(str), return_counts=True)
-    assert names.tolist() == ["ice", "sea"]
-    assert counts.tolist() == [5, 5]
+    for nothing in (None, np.nan, pd.NA):
+        words = np.array([nothing, "sea", "ice", "land"], dtype=object)
+        text = xr.DataArray(words[whole.values % 5 % 4], dims=DIMS)
+        names, counts = np.unique(sample_labelled(ds, text, n_per_class=5).label.values.astype(str), return_counts=True)
+        assert names.tolist() == ["ice", "sea"]
+        assert counts.tolist() == [5, 5]
 
 
 def test_each_cell_is_drawn_as_often_as_any_other():

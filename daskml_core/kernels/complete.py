@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
+from daskml_core.kernels.finite import is_no_value
 from daskml_core.sweep import Array, Block, Kernel
 
 
@@ -61,8 +62,8 @@ def is_missing(values: Array | None, n: int) -> Array:
         return np.zeros(n, dtype=bool)
     if values.dtype.kind != "O":
         return rows_with_nan(values.reshape(n, -1))
-    missing: Array = (values == None) | (values != values)  # noqa: E711
-    return np.asarray(missing.reshape(n, -1).any(axis=1)) if n else np.zeros(0, dtype=bool)
+    lacks = np.fromiter((is_no_value(v) for v in values.ravel().tolist()), dtype=bool, count=values.size)
+    return np.asarray(lacks.reshape(n, -1).any(axis=1)) if n else lacks
 
 
 def complete_rows(block: Block, params: None) -> tuple[Complete, ...]:

@@ -36,10 +36,11 @@ def all_finite(a: Array) -> bool:
 
 def first_missing(labels: Array) -> int | None:
     """Number of the first object that is None, NaN or pandas.NA."""
-    return next((i for i, label in enumerate(labels.tolist()) if _is_missing(label)), None)
+    return next((i for i, label in enumerate(labels.tolist()) if is_no_value(label)), None)
 
 
-def _is_missing(label: Any) -> bool:
+def is_no_value(label: Any) -> bool:
+    """Whether an object is None, NaN or pandas.NA."""
     try:
         return label is None or bool(label != label)
     except TypeError:  # pandas.NA answers neither yes nor no

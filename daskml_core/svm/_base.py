@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import warnings
 from typing import Any
 
@@ -77,8 +78,8 @@ class KernelMachine(SweepEstimator):
             non_negative("gamma", self.gamma)
         if int(self.degree) != self.degree or self.degree < 0:
             raise ValueError(f"degree must be a non-negative integer, got {self.degree!r}.")
-        if not np.isfinite(float(self.coef0)):
-            raise ValueError(f"coef0 must be finite, got {self.coef0!r}.")
+        if not isinstance(self.coef0, numbers.Real) or not np.isfinite(float(self.coef0)):
+            raise ValueError(f"coef0 must be a finite number, got {self.coef0!r}.")
         positive("tol", self.tol)
         positive("cache_size", self.cache_size)
         if int(self.max_iter) != self.max_iter or (self.max_iter < 1 and self.max_iter != -1):
