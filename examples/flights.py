@@ -16,7 +16,7 @@ from zarr.codecs import ZstdCodec
 if TYPE_CHECKING:
     import pandas as pd
 
-ROWS_PER_CHUNK = 8192
+ROWS_PER_CHUNK = 4096
 NUMERIC = ["dep_delay", "distance", "sched_dep_hour", "sched_arr_hour", "sched_minutes", "day_of_year"]
 CATEGORIES = ["carrier", "origin", "month", "weekday", "hour"]
 TOP_DESTINATIONS = 60
