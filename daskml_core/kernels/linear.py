@@ -109,10 +109,8 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
     W, b, loss, order, folds, classes = params
     d, width = W.shape
     m = _n_models(params)
-    if width == 1 and order == 1 and folds is None and isinstance(loss, HalfLogistic) and block.n_rows:
-        tile = tile_rows(d, block.X.dtype.itemsize)
-        summed, slope, rest = logistic_gradient(block.X, block.y, block.weight, W[:, 0], float(b[0]), tile)
-        return LinearPartial(np.array([summed]), slope[:, None], np.array([rest]), None)
+    if width == 1 and order and folds is None and isinstance(loss, HalfLogistic) and block.n_rows:
+        return _one_logistic(block, W[:, 0], float(b[0]), order)
     X = block.X
     dtype = X.dtype if X is not None else np.dtype(np.float64)
     value = np.zeros(m)
@@ -169,6 +167,19 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
     return LinearPartial(value, grad_W, grad_b, hess)
 
 
+def _one_logistic(block: Block, w: Array, b: float, order: int) -> LinearPartial:
+    X, d = block.X, len(w)
+    tile = tile_rows(d, X.dtype.itemsize)
+    h = np.empty(block.n_rows, dtype=X.dtype) if order > 1 else None
+    summed, slope, rest = logistic_gradient(X, block.y, block.weight, w, b, tile, h)
+    hess = None
+    if h is not None:
+        hess = np.zeros((1, d + 1, d + 1))
+        for lo in range(0, block.n_rows, tile):
+            _add_products(hess, X[lo : lo + tile], h[lo : lo + tile, None])
+    return LinearPartial(np.array([summed]), slope[:, None], np.array([rest]), hess)
+
+
 def _seen_by(place: Array, table: Array, n_outputs: int) -> tuple[Array, Array, Array] | None:
     """Models and columns that see a tile, and their weights, where all its rows are of one cell that some leave out."""
     if not len(place) or place[0] != place[-1] or (place != place[0]).any():
@@ -198,11 +209,16 @@ def add_hessian(hess: Array, x: Array, Z: Array, y: Array, s: Weights, loss: Los
     if isinstance(loss, Multinomial):
         _add_multinomial_hessian(hess, x, Z, s, loss)
         return
-    H, p = loss.curvature(Z, y, s), x.shape[1] + 1
+    _add_products(hess, x, loss.curvature(Z, y, s))
+
+
+def _add_products(hess: Array, x: Array, H: Array) -> None:
+    """Add ``[x, 1]' (h [x, 1])`` for each column h of H."""
+    p = x.shape[1] + 1
     # BLAS works on four float32 columns at once: 51 of them take a quarter longer than 52.
     S = np.empty((len(x), -(-p // 4) * 4 if x.dtype == np.float32 else p), dtype=x.dtype)
     for j in range(H.shape[1]):
-        # [x, 1]' (h [x, 1]) as S' S: BLAS then computes one triangle and the result is exactly symmetric.
+        # As S' S: BLAS then computes one triangle and the result is exactly symmetric.
         _scaled_rows(x, H[:, j], S)
         hess[j] += np.dot(S.T, S)[:p, :p]
 
@@ -231,7 +247,7 @@ def _workspace(n_rows: int, n_features: int, params: LinearParams) -> int:
     rows = min(n_rows, tile_rows(n_features, 8))
     width = params.W.shape[1]
     scratch = rows * width * 6 * 8 + (0 if params.folds is None else 8 * n_rows)
-    return scratch + (2 * rows * (n_features + 1) * 8 if params.order > 1 else 0)
+    return scratch + (2 * rows * (n_features + 1) * 8 + 8 * n_rows if params.order > 1 else 0)
 
 
 def _partial_bytes(n_features: int, params: LinearParams) -> int:

@@ -39,13 +39,15 @@ def exp_single(z: Any, mantissa: Any, exponent: Any) -> None:  # pragma: no cove
 
 
 @numba.njit(cache=True, nogil=True)
-def _residuals(z: Any, e: Any, y: Any, s: Any, r: Any) -> Any:  # pragma: no cover - compiled
-    """Residuals of a tile in place of r; returns (sum of losses, sum of residuals)."""
+def _residuals(z: Any, e: Any, y: Any, s: Any, r: Any, h: Any) -> Any:  # pragma: no cover - compiled
+    """Residuals of a tile into r, curvatures into h where it is not empty; returns (sum of losses, sum of residuals)."""
     total, residual, product = 0.0, 0.0, 1.0
     weighted = len(s) > 0
     for i in range(len(z)):
         t = y[i]
         p = 1.0 / (1.0 + e[i])
+        if len(h) > 0:
+            h[i] = p * p * e[i] * s[i] if weighted else p * p * e[i]
         if z[i] < 0:
             p = e[i] * p
         tail = max(z[i], 0.0) - t * z[i]
@@ -68,7 +70,7 @@ def _residuals(z: Any, e: Any, y: Any, s: Any, r: Any) -> Any:  # pragma: no cov
 @numba.njit(cache=True, nogil=True)
 def _gradient(
     X: Any, y: Any, s: Any, w: Any, b: Any, single: bool, z: Any, e: Any, mantissa: Any, exponent: Any, power: Any,
-    r: Any, grad: Any
+    r: Any, h: Any, grad: Any
 ) -> Any:  # fmt: skip  # pragma: no cover - compiled
     n = X.shape[0]
     tile = len(z)
@@ -86,7 +88,7 @@ def _gradient(
         else:
             for i in range(m):
                 e[i] = math.exp(-abs(z[i]))
-        part, rest = _residuals(z[:m], e, y[lo : lo + m], s[lo : lo + m], r)
+        part, rest = _residuals(z[:m], e, y[lo : lo + m], s[lo : lo + m], r, h[lo : lo + m])
         value += part
         residual += rest
         g = np.dot(r[:m], x)
@@ -96,11 +98,12 @@ def _gradient(
 
 
 def logistic_gradient(
-    X: Array, y: Array, weight: Array | None, w: Array, b: float, tile: int
+    X: Array, y: Array, weight: Array | None, w: Array, b: float, tile: int, curvature: Array | None = None
 ) -> tuple[float, Array, float]:
     """Summed loss, gradient (d,) and sum of residuals of one model; X (rows, d) C-contiguous, y (rows,) in {0, 1}.
 
-    Products and residuals in X's dtype, sums between tiles in float64.
+    Products and residuals in X's dtype, sums between tiles in float64. ``curvature`` (rows,) receives each row's weighted
+    second derivative.
     """
     grad = np.zeros(X.shape[1])
     single = X.dtype == np.float32
@@ -109,6 +112,7 @@ def logistic_gradient(
     z, e, r = np.empty((3, tile), dtype=X.dtype)
     value, residual = _gradient(
         X, np.asarray(y, dtype=np.float64), np.zeros(0) if weight is None else weight, w.astype(X.dtype),
-        X.dtype.type(b), bool(single), z, e, mantissa, exponent, exponent.view(np.float32), r, grad,
+        X.dtype.type(b), bool(single), z, e, mantissa, exponent, exponent.view(np.float32), r,
+        np.empty(0, dtype=X.dtype) if curvature is None else curvature, grad,
     )  # fmt: skip
     return value, grad, residual
