@@ -28,8 +28,8 @@ class CellLossParams(NamedTuple):
     loss: Loss
     cell_of: Any
     n_cells: int
-    order: int = 1
-    """2 with Hessians."""
+    n_hessians: int = 0
+    """The first so many models have Hessians too."""
     n_classes: int = 1
     """Classes y whose rows are summed apart within each cell, where models weigh them in ways of their own."""
     classes: OneAgainstRest | None = None
@@ -50,22 +50,24 @@ class CellLossPartial(NamedTuple):
     grad_b: Array
     """(n_cells, m * K)"""
     hess: Array | None = None
-    """(n_cells, m, (d + 1) K, (d + 1) K)"""
+    """(n_cells, n_hessians, (d + 1) K, (d + 1) K)"""
 
     def over(self, weight: Array, model: int, n_outputs: int) -> LinearPartial:
-        """One model's sums over the cells, each times its weight (n_cells,)."""
+        """One model's sums over the cells, each times its weight (n_cells,); its Hessian too, if it is there."""
         columns = slice(model * n_outputs, (model + 1) * n_outputs)
         return LinearPartial(
             np.array([weight @ self.value[:, model]]),
             np.tensordot(weight, self.grad_W[:, :, columns], axes=1),
             weight @ self.grad_b[:, columns],
-            None if self.hess is None else np.tensordot(weight, self.hess[:, model], axes=1)[None],
+            None
+            if self.hess is None or model >= self.hess.shape[1]
+            else np.tensordot(weight, self.hess[:, model], axes=1)[None],
         )
 
 
 def cell_loss(block: Block, params: CellLossParams) -> CellLossPartial:
     """Summed loss and gradient of every model over every cell; reads X once."""
-    W, b, loss, cell_of, _, order, n_classes, classes = params
+    W, b, loss, cell_of, _, n_hessians, n_classes, classes = params
     d, width = W.shape
     X, dtype = block.X, block.X.dtype
     n, m, size = params.n_sums, width // loss.n_outputs, (d + 1) * loss.n_outputs
@@ -73,7 +75,7 @@ def cell_loss(block: Block, params: CellLossParams) -> CellLossPartial:
         np.zeros((n, m)),
         np.zeros((n, d, width)),
         np.zeros((n, width)),
-        np.zeros((n, m, size, size)) if order > 1 else None,
+        np.zeros((n, n_hessians, size, size)) if n_hessians else None,
     )
     cells = cell_of(block.start, block.n_rows)
     if n_classes > 1:
@@ -96,24 +98,27 @@ def cell_loss(block: Block, params: CellLossParams) -> CellLossPartial:
                 partial.grad_W[cell] += np.dot(x[run].T, R)
                 partial.grad_b[cell] += np.dot(np.ones(len(R), dtype=R.dtype), R)
                 if partial.hess is not None:
-                    add_hessian(partial.hess[cell], x[run], Z[run], y[run], None if s is None else s[run], loss)
+                    first = slice(n_hessians)
+                    own = y[run] if y.ndim == 1 else y[run, first]
+                    weight = None if s is None else s[run] if s.shape[1] == 1 else s[run, first]
+                    add_hessian(partial.hess[cell], x[run], Z[run, : n_hessians * loss.n_outputs], own, weight, loss)
     return partial
 
 
 def _loss_workspace(n_rows: int, n_features: int, params: CellLossParams) -> int:
     rows = min(n_rows, tile_rows(n_features, 8))
-    scratch = 2 * rows * (n_features + 1) * 8 if params.order > 1 else 0
+    scratch = 2 * rows * (n_features + 1) * 8 if params.n_hessians else 0
     return rows * (params.W.shape[1] * 6 + n_features) * 8 + 16 * n_rows + scratch
 
 
 def _loss_bytes(n_features: int, params: CellLossParams) -> int:
     K, width = params.loss.n_outputs, params.W.shape[1]
-    hess = 8 * (width // K) * ((n_features + 1) * K) ** 2 if params.order > 1 else 0
+    hess = 8 * params.n_hessians * ((n_features + 1) * K) ** 2
     return params.n_sums * (8 * (n_features + 2) * width + hess)
 
 
 def _loss_name(params: CellLossParams) -> str:
-    return f"{params.loss.name}-{'hessian' if params.order > 1 else 'gradient'}-by-cell"
+    return f"{params.loss.name}-derivatives-by-cell"
 
 
 CELL_LOSS = Kernel(cell_loss, _loss_name, _loss_workspace, partial_bytes=_loss_bytes)

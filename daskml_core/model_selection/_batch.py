@@ -226,14 +226,11 @@ class LinearBatch:
                     params = params._replace(W=W, b=np.zeros(W.shape[1]), folds=mask)
                 kernels.append((kernel, params))
             if solver == "auto":
-                settings = len({job.setting for job in members})
-                widths = {1: settings}
-                if objective.size <= EXACT_LIMIT:
-                    widths[2] = min(settings, self._most_anchors(objective.size))
-                for order, n in widths.items():
-                    b = np.zeros(n * objective.n_outputs)
-                    W = np.broadcast_to(np.zeros(()), (objective.n_features, len(b)))
-                    kernels.append((CELL_LOSS, self._cell_params(W, b, objective.loss, order)))
+                n = len({job.setting for job in members})
+                b = np.zeros(n * objective.n_outputs)
+                W = np.broadcast_to(np.zeros(()), (objective.n_features, len(b)))
+                n_anchors = min(n, self._most_anchors(objective.size)) if objective.size <= EXACT_LIMIT else 0
+                kernels.append((CELL_LOSS, self._cell_params(W, b, objective.loss, n_anchors)))
         if self.scaler is not None:
             kernels.append((CELL_MOMENTS, CellParams(self.folds.cell_of, self.folds.n_cells)))
         return kernels
@@ -256,9 +253,9 @@ class LinearBatch:
     def _most_anchors(self, size: int) -> int:
         return max(1, min(MAX_ANCHORS, METRIC_BYTES // (8 * self._cells * self._n_classes * size * size)))
 
-    def _cell_params(self, W: Array, b: Array, loss: Any, order: int) -> CellLossParams:
+    def _cell_params(self, W: Array, b: Array, loss: Any, n_hessians: int) -> CellLossParams:
         cell_of = self.folds.cell_of if self._shares_cells else Segments(np.array([self.folds.n_rows]))
-        return CellLossParams(W, b, loss, cell_of, self._cells, order, self._n_classes)
+        return CellLossParams(W, b, loss, cell_of, self._cells, n_hessians, self._n_classes)
 
     def held_bytes(self, jobs: Sequence[Job]) -> int:
         """What the solvers of these jobs hold between sweeps: sample Hessians, what is wrong with them, vectors a model."""
@@ -406,7 +403,7 @@ class LinearBatch:
                 if objective.size > EXACT_LIMIT:
                     self._metrics[job.setting] = self._metric(objective, inner.hess, block)
                 elif solved:
-                    self._keep_hessian(job, objective, inner.hess)
+                    self._keep_sums(job, objective, inner)
             return
             yield
 
@@ -442,17 +439,18 @@ class LinearBatch:
             anchors += [path[i] for i in places]
         return anchors
 
-    def _keep_hessian(self, job: Job, objective: LinearObjective, hess: Array) -> None:
+    def _keep_sums(self, job: Job, objective: LinearObjective, inner: Any) -> None:
         """The sums that a solver on the sample has found at its end, where they are about the rows as they are."""
         if objective.scale is not None or not objective.fit_intercept or objective.intercept_scaling is not None:
             return
-        loss_alone = hess - objective.penalty.l2 * np.diag(objective.penalised())
-        K, d = objective.n_outputs, objective.n_features
-        nothing = LinearPartial(np.zeros(1), np.zeros((d, K)), np.zeros(K), loss_alone[None] * objective.sum_weight)
-        self._in_sample[job.setting, _factors_key(job)] = nothing
+        K, l2, penalised = objective.n_outputs, objective.penalty.l2, objective.penalised()
+        slope = ((inner.grad - l2 * penalised * inner.theta) * objective.sum_weight).reshape(-1, K)
+        hess = (inner.hess - l2 * np.diag(penalised)) * objective.sum_weight
+        sums = LinearPartial(np.array([np.nan]), slope[:-1], slope[-1], hess[None])
+        self._in_sample[job.setting, _factors_key(job)] = sums
 
     def _sample_partial(self, job: Job, setting: int, sample: RowSample) -> LinearPartial:
-        """Sums over the sample at a setting's start, of which the Hessian is wanted, about the rows as they are."""
+        """Sums over the sample at a setting's start, gradient and Hessian among them, about the rows as they are."""
         key = (setting, _factors_key(job))
         if key not in self._in_sample:
             W, b = self._starts[setting]
@@ -463,26 +461,25 @@ class LinearBatch:
 
     def _look(self, engine: Engine, leaders: Sequence[Job], anchors: Sequence[Job]) -> None:
         """One sweep: gradients at every leading setting's start, and Hessians at the anchors', cell by cell."""
-        asked: list[tuple[dict[int, tuple[CellLossPartial, int]], list[int], Sweep]] = []
-        others = [job for job in leaders if job not in anchors] if self._shares_cells else []
-        for found, jobs, order in ((self._gradients, others, 1), (self._hessians, anchors, 2)):
-            groups: dict[Any, list[int]] = {}
-            for job in jobs:
-                assert job.objective is not None
-                groups.setdefault(job.objective.loss, []).append(job.setting)
-            machines = {job.setting: job.objective.classes for job in jobs if job.objective is not None}
-            for loss, settings in groups.items():
-                W, b = (np.concatenate([self._starts[s][i] for s in settings], axis=-1) for i in (0, 1))
-                classes = OneAgainstRest.join([c for c in (machines[s] for s in settings) if c is not None])
-                params = self._cell_params(W, b, loss, order)._replace(classes=classes)
-                asked.append((found, settings, Sweep(CELL_LOSS, params)))
-        if not asked:
+        groups: dict[Any, list[Job]] = {}
+        for job in [*anchors, *(job for job in leaders if job not in anchors and self._shares_cells)]:
+            assert job.objective is not None
+            groups.setdefault(job.objective.loss, []).append(job)
+        sweeps = []
+        for loss, jobs in groups.items():
+            W, b = (np.concatenate([self._starts[job.setting][i] for job in jobs], axis=-1) for i in (0, 1))
+            machines = [job.objective.classes for job in jobs if job.objective is not None]
+            classes = OneAgainstRest.join([c for c in machines if c is not None])
+            n_anchors = sum(job in anchors for job in jobs)
+            sweeps.append(Sweep(CELL_LOSS, self._cell_params(W, b, loss, n_anchors)._replace(classes=classes)))
+        if not sweeps:
             return
-        for (found, settings, _), partial in zip(asked, engine.sweep(*(sweep for _, _, sweep in asked)), strict=True):
-            for model, setting in enumerate(settings):
-                found[setting] = (partial, model)
-        if self._shares_cells:  # a Hessian comes with the gradient
-            self._gradients |= {job.setting: self._hessians[job.setting] for job in anchors}
+        for jobs, partial in zip(groups.values(), engine.sweep(*sweeps), strict=True):
+            for model, job in enumerate(jobs):
+                if job in anchors:
+                    self._hessians[job.setting] = partial, model
+                if self._shares_cells:
+                    self._gradients[job.setting] = partial, model
 
     @staticmethod
     def _solve_sample(
@@ -546,7 +543,7 @@ class LinearBatch:
         here = other_penalty(lead.objective, objective, looked)
         weaker = np.diag((objective.penalty.l2 - lead.objective.penalty.l2) * objective.penalised())
         local = replace(at.model.objective, penalty=objective.penalty)
-        model = replace(at.model, objective=local, hess=at.model.hess + weaker)
+        model = replace(at.model, objective=local, hess=at.model.hess + weaker, solved=None)
         known = surrogate_state(objective, looked.theta, here, model)
         known = replace(known, ratio=at.ratio if at.converged else at.pace, n_iter=at.n_iter)
         return surrogate_newton(objective, known, tol=tol, max_iter=max_iter)
@@ -586,8 +583,10 @@ class LinearBatch:
         assert objective is not None and sample is not None
         local, block = self._local(job, sample, folds=False)
         seen = objective if self._shares_cells else replace(objective, sum_weight=self._whole_weight(job))
-        own = local.finish(objective.scaled(*self._starts[lead]), self._sample_partial(job, lead, sample), 0, 2).hess
-        assert own is not None
+        start = objective.scaled(*self._starts[lead])
+        at_start = local.finish(start, self._sample_partial(job, lead, sample), 0, 2)
+        own, slope = at_start.hess, at_start.grad
+        assert own is not None and slope is not None
         gap = np.zeros_like(own)
         for anchor, share in self._anchors[lead]:
             there = objective.scaled(*self._starts[anchor])
@@ -597,7 +596,7 @@ class LinearBatch:
             exact = seen.finish(there, partial, 0, 2).hess
             assert exact is not None and in_sample is not None
             gap += share * (exact - in_sample)
-        return SampleModel(local, block, own, gap), own + gap
+        return SampleModel(local, block, own, gap, (start, slope)), own + gap
 
     def _whole_weight(self, job: Job) -> float:
         """Weight of all rows, as the job weighs their classes."""

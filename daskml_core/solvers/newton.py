@@ -5,6 +5,7 @@ Source: Nocedal and Wright, Numerical Optimization (2006), section 3.3, with bac
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -35,7 +36,12 @@ class NewtonState:
 
 
 def solve_spd(hess: Array, rhs: Array) -> Array:
-    """``hess^-1 rhs`` for a positive semi-definite matrix; the shortest solution where it is singular.
+    """``hess^-1 rhs`` for a positive semi-definite matrix; the shortest solution where it is singular."""
+    return inverse_spd(hess)(rhs)
+
+
+def inverse_spd(hess: Array) -> Callable[[Array], Array]:
+    """What `solve_spd` does with a right-hand side, for several of them.
 
     Cholesky, not lstsq: 4 times cheaper, and it is what nearly every problem allows. The scaling to a unit diagonal
     makes the test for singularity independent of the features' units.
@@ -48,14 +54,15 @@ def solve_spd(hess: Array, rhs: Array) -> Array:
         factor = linalg.cho_factor(scaled, check_finite=False)
         # An unscaled pivot near rounding means that Cholesky went through by luck.
         if np.diagonal(factor[0]).min() > 1e-7:
-            return np.asarray(linalg.cho_solve(factor, rhs * scale) * scale)
+            return lambda rhs: np.asarray(linalg.cho_solve(factor, rhs * scale, check_finite=False) * scale)
     except linalg.LinAlgError:
         pass
     eigenvalues, vectors = linalg.eigh(hess)
     keep = eigenvalues > 1e-12 * max(eigenvalues[-1], 0.0)
     if not keep.any():
-        return np.asarray(rhs)
-    return np.asarray(vectors[:, keep] @ ((vectors[:, keep].T @ rhs) / eigenvalues[keep]))
+        return np.asarray
+    kept, largest = vectors[:, keep], eigenvalues[keep]
+    return lambda rhs: np.asarray(kept @ ((kept.T @ rhs) / largest))
 
 
 def newton(

@@ -104,8 +104,8 @@ def sampled_newton(
         solved = bool(np.isfinite(inner.theta).all())
         start = inner.theta if solved else theta
         if objective.size <= EXACT_LIMIT:
-            hess = inner.hess if solved else None
-            first = yield from start_surrogate(objective, start, local, block, hess, moments.squares)
+            known = (inner.grad, inner.hess) if solved else None
+            first = yield from start_surrogate(objective, start, local, block, known, moments.squares)
             return (yield from surrogate_newton(objective, first, tol=tol, max_iter=max_iter))
         metric = complete_metric(objective, inner.hess, second_moments(block, None).squares / weight, moments.squares)
         return (yield from _full(objective, start, metric, l1, tol, max_iter))

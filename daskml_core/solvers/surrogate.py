@@ -19,6 +19,8 @@ Zhang 2014), whose quadratic term is not corrected.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,7 +30,7 @@ from daskml_core.kernels.coordinate_descent import minimise_quadratic
 from daskml_core.objective import Asks, Evaluation, LinearObjective
 from daskml_core.solvers.in_memory import of_block
 from daskml_core.solvers.linesearch import backtrack, is_negligible, record, short_step, stationarity
-from daskml_core.solvers.newton import solve_spd
+from daskml_core.solvers.newton import inverse_spd
 from daskml_core.sweep import Array, Block
 
 EXACT_LIMIT = 300
@@ -52,11 +54,19 @@ class SampleModel:
     """(p, p) the sample's Hessian at the anchor."""
     gap: Array
     """(p, p) the data's Hessian there, less the sample's."""
+    solved: tuple[Array, Array] | None = None
+    """A point where the gradient of the sample's objective is known, and that gradient."""
 
-    @property
+    @functools.cached_property
     def metric(self) -> Array:
         """The data's Hessian at the anchor."""
         return self.hess + self.gap
+
+    @functools.cached_property
+    def newton_step(self) -> Callable[[Array], Array]:
+        """Minus the inverse of the metric, as a function of a gradient."""
+        inverse = inverse_spd(self.metric)
+        return lambda grad: -inverse(grad)
 
     def evaluate(self, theta: Array, order: int = 1) -> Asks:
         """The sample's objective and its derivatives: an `Evaluation`."""
@@ -140,7 +150,7 @@ def surrogate_newton(
         step = yield from _step(objective, state)
         decrease = _promised(objective, state, step)
         if not decrease > 0:
-            step = _direction(objective, state.model.metric, state.grad, state.theta)
+            step = _direction(objective, state.model, state.grad, state.theta)
             decrease = _promised(objective, state, step)
         if is_negligible(objective, decrease, state.value):
             return _ended(state, short_step(state.theta, step))
@@ -176,11 +186,12 @@ def _ended(state: SurrogateState, theta: Array) -> SurrogateState:
     return replace(state, theta=theta, looked=state.theta, converged=True)
 
 
-def _direction(objective: LinearObjective, metric: Array, slope: Array, theta: Array) -> Array:
-    """Step to the minimum of the penalised quadratic with this metric and slope at theta."""
+def _direction(objective: LinearObjective, model: SampleModel, slope: Array, theta: Array) -> Array:
+    """Step to the minimum of the penalised quadratic with the model's metric and this slope at theta."""
     l1 = objective.penalty.l1
     if not l1:
-        return -solve_spd(metric, slope)
+        return model.newton_step(slope)
+    metric = model.metric
     weights = np.where(objective.penalised(), l1, 0.0)
     # A step in memory costs next to nothing, and what is not solved here is taken for the data's.
     tol = 1e-4 * wanted_digits(objective) * float(np.abs(slope).max(initial=0.0) + l1)
@@ -196,12 +207,15 @@ def _promised(objective: LinearObjective, state: SurrogateState, step: Array) ->
 
 def _step(objective: LinearObjective, state: SurrogateState) -> Asks:
     """Step to the minimum of the model: Newton's step with the anchor's Hessian, then corrections by sample gradients."""
-    model, metric = state.model, state.model.metric
-    here: Evaluation = yield from model.evaluate(state.theta)
+    model = state.model
+    here = model.solved[1] if model.solved is not None and np.array_equal(model.solved[0], state.theta) else None
+    if here is None:
+        at: Evaluation = yield from model.evaluate(state.theta)
+        here = at.grad
     step, slope = np.zeros_like(state.theta), state.grad
     first = last = np.inf
     for _ in range(INNER):
-        change = _direction(objective, metric, slope, state.theta + step)
+        change = _direction(objective, model, slope, state.theta + step)
         length = float(np.abs(change).max(initial=0.0))
         if not length <= 0.5 * last:
             break
@@ -213,27 +227,34 @@ def _step(objective: LinearObjective, state: SurrogateState) -> Asks:
             break
         last = length
         there: Evaluation = yield from model.evaluate(state.theta + step)
-        assert there.grad is not None and here.grad is not None
+        assert there.grad is not None and here is not None
         if not np.isfinite(there.grad).all():
             break
-        slope = state.grad + (there.grad - here.grad) + model.gap @ step
+        slope = state.grad + (there.grad - here) + model.gap @ step
     return step
 
 
 def start_surrogate(
-    objective: LinearObjective, theta: Array, local: LinearObjective, block: Block, hess: Array | None, squares: Array
+    objective: LinearObjective,
+    theta: Array,
+    local: LinearObjective,
+    block: Block,
+    solved: tuple[Array, Array] | None,
+    squares: Array,
 ) -> Asks:
     """The first state: value, gradient and Hessian of the data in one sweep.
 
-    ``hess`` is the sample's Hessian at theta, where it is known; ``squares`` are the data's second moments (d,).
+    ``solved`` are the sample's gradient and Hessian at theta, where they are known; ``squares`` are the data's second
+    moments (d,).
     """
     first: Evaluation = yield from objective.evaluate(theta, order=2)
     assert first.hess is not None
     exact = without_plateaus(objective, theta, first, squares)
-    if hess is None:
+    if solved is None:
         model = yield from SampleModel(local, block, exact, exact).anchored(theta, exact)
     else:
-        model = SampleModel(local, block, hess, exact - hess)
+        grad, hess = solved
+        model = SampleModel(local, block, hess, exact - hess, (theta, grad))
     return surrogate_state(objective, theta, first, model)
 
 
