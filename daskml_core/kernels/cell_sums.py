@@ -14,7 +14,7 @@ import numpy as np
 
 from daskml_core.kernels.cells import sort_by_cell
 from daskml_core.kernels.gram import GramPartial, gram, merge_factors, merge_gram, triangular_factor
-from daskml_core.kernels.linear import LinearPartial, OneAgainstRest, add_hessian, tile_rows
+from daskml_core.kernels.linear import LinearPartial, OneAgainstRest, add_hessian, hessian_scratch, tile_rows
 from daskml_core.kernels.moments import FeatureMoments, feature_moments, merge_moments
 from daskml_core.losses import Loss
 from daskml_core.sweep import Array, Block, Kernel
@@ -82,6 +82,7 @@ def cell_loss(block: Block, params: CellLossParams) -> CellLossPartial:
         cells = cells.astype(np.intp) * n_classes + block.y.astype(np.intp)
     V, c = np.ascontiguousarray(W, dtype=dtype), b.astype(dtype)
     step = tile_rows(d, dtype.itemsize)
+    scratch = hessian_scratch(min(step, block.n_rows) if n_hessians else 0, d, dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         for lo in range(0, block.n_rows, step):
             order, runs = sort_by_cell(cells[lo : lo + step])
@@ -101,7 +102,9 @@ def cell_loss(block: Block, params: CellLossParams) -> CellLossPartial:
                     first = slice(n_hessians)
                     own = y[run] if y.ndim == 1 else y[run, first]
                     weight = None if s is None else s[run] if s.shape[1] == 1 else s[run, first]
-                    add_hessian(partial.hess[cell], x[run], Z[run, : n_hessians * loss.n_outputs], own, weight, loss)
+                    add_hessian(
+                        partial.hess[cell], x[run], Z[run, : n_hessians * loss.n_outputs], own, weight, loss, scratch
+                    )
     return partial
 
 

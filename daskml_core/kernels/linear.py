@@ -124,6 +124,7 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
     V = np.ascontiguousarray(W, dtype=dtype)
     c = b.astype(dtype)
     step = tile_rows(d, dtype.itemsize)
+    scratch = hessian_scratch(min(step, block.n_rows) if order > 1 else 0, d, dtype)
     # Trial points may be far out: an overflow shows as a loss that is not finite, and the line search steps back.
     with np.errstate(over="ignore", invalid="ignore"):
         for lo in range(0, block.n_rows, step):
@@ -163,7 +164,7 @@ def linear_loss(block: Block, params: LinearParams) -> LinearPartial:
             # A product with ones: NumPy's sum along the first axis takes ten times as long.
             grad_b[on] += np.dot(np.ones(len(R), dtype=R.dtype), R)
             if hess is not None:
-                add_hessian(hess, x, Z, y, s, loss)
+                add_hessian(hess, x, Z, y, s, loss, scratch)
     return LinearPartial(value, grad_W, grad_b, hess)
 
 
@@ -175,8 +176,9 @@ def _one_logistic(block: Block, w: Array, b: float, order: int) -> LinearPartial
     hess = None
     if h is not None:
         hess = np.zeros((1, d + 1, d + 1))
+        scratch = hessian_scratch(min(tile, block.n_rows), d, X.dtype)
         for lo in range(0, block.n_rows, tile):
-            _add_products(hess, X[lo : lo + tile], h[lo : lo + tile, None])
+            _add_products(hess, X[lo : lo + tile], h[lo : lo + tile, None], scratch)
     return LinearPartial(np.array([summed]), slope[:, None], np.array([rest]), hess)
 
 
@@ -203,20 +205,25 @@ def _scaled_rows(x: Any, h: Any, S: Any) -> None:  # pragma: no cover - compiled
             row[j] = 0
 
 
-def add_hessian(hess: Array, x: Array, Z: Array, y: Array, s: Weights, loss: Loss) -> None:
+def hessian_scratch(n_rows: int, n_features: int, dtype: Any) -> Array:
+    """Where the tiles of a block are scaled, one after the other."""
+    # BLAS works on four float32 columns at once: 51 of them take a quarter longer than 52.
+    width = -(-(n_features + 1) // 4) * 4 if dtype == np.float32 else n_features + 1
+    return np.empty((n_rows, width), dtype=dtype)
+
+
+def add_hessian(hess: Array, x: Array, Z: Array, y: Array, s: Weights, loss: Loss, scratch: Array) -> None:
     """Add the tile's Hessians. One augmented product gives the coefficients' and the intercept's part together."""
     s = s.dense() if isinstance(s, CellWeights) else s
     if isinstance(loss, Multinomial):
         _add_multinomial_hessian(hess, x, Z, s, loss)
         return
-    _add_products(hess, x, loss.curvature(Z, y, s))
+    _add_products(hess, x, loss.curvature(Z, y, s), scratch)
 
 
-def _add_products(hess: Array, x: Array, H: Array) -> None:
+def _add_products(hess: Array, x: Array, H: Array, scratch: Array) -> None:
     """Add ``[x, 1]' (h [x, 1])`` for each column h of H."""
-    p = x.shape[1] + 1
-    # BLAS works on four float32 columns at once: 51 of them take a quarter longer than 52.
-    S = np.empty((len(x), -(-p // 4) * 4 if x.dtype == np.float32 else p), dtype=x.dtype)
+    p, S = x.shape[1] + 1, scratch[: len(x)]
     for j in range(H.shape[1]):
         # As S' S: BLAS then computes one triangle and the result is exactly symmetric.
         _scaled_rows(x, H[:, j], S)
