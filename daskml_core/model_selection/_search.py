@@ -233,7 +233,7 @@ class GridSearchCV(_Search, reference.GridSearchCV):
 
     scikit-learn's, for data that does not fit in memory. Where the estimator is one of this library's linear models, or a
     linear machine with a squared loss, or a pipeline of a `StandardScaler` and one of them, every setting on the training
-    rows of every split is one model of a batch: about six sweeps in all, scores and refit included, whatever the number of
+    rows of every split is one model of a batch: five or six sweeps in all, scores and refit included, whatever the number of
     models. Any other estimator is fitted one setting and split after the other, on rows selected lazily; ``search_plan_``
     and ``plan`` say so, and why.
 
