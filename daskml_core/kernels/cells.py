@@ -14,6 +14,7 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+import numba
 import numpy as np
 
 from daskml_core.sweep import Array, Block, Kernel
@@ -95,6 +96,18 @@ def sort_by_cell(cells: Array) -> tuple[Any, list[tuple[int, slice]]]:
     counts = np.bincount(cells)
     stops = np.cumsum(counts)
     return order, [(c, slice(int(stops[c] - counts[c]), int(stops[c]))) for c in np.flatnonzero(counts).tolist()]
+
+
+@numba.njit(cache=True, nogil=True)
+def dealt(codes: Any, starts: Any, values: Any) -> Any:  # pragma: no cover - compiled
+    """Each row's value (rows,): the rows of class c take ``values[starts[c]:]`` in their order."""
+    out = np.empty(len(codes), dtype=values.dtype)
+    place = starts.copy()
+    for i in range(len(codes)):
+        c = codes[i]
+        out[i] = values[place[c]]
+        place[c] += 1
+    return out
 
 
 def smallest_dtype(n: int) -> np.dtype[Any]:

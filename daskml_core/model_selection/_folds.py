@@ -20,7 +20,7 @@ from daskml_core.data import as_column
 from daskml_core.data.blocks import BlockedArray, RowBlocks
 from daskml_core.data.kind import is_lazy, package_of
 from daskml_core.engine import count_rows, run_sweeps
-from daskml_core.kernels.cells import BLOCK_CODES, Codes, Drawn, Segments, join_blocks, smallest_dtype
+from daskml_core.kernels.cells import BLOCK_CODES, Codes, Drawn, Segments, dealt, join_blocks, smallest_dtype
 from daskml_core.sweep import Array, Sweep
 from daskml_core.validate import random_seed
 
@@ -220,8 +220,8 @@ class StratifiedKFold(_Splitter, reference.StratifiedKFold):
         stops = np.cumsum(counts[order])
         rng = check_random_state(0 if self.random_state is None else self.random_state)
         dtype = smallest_dtype(k)
-        test_fold = np.empty(n, dtype=dtype)
         rows = np.zeros((k, len(labels)))
+        in_class: list[Array] = [np.empty(0, dtype=dtype)] * len(labels)
         for c, stop in zip(order, stops, strict=True):
             # Fold i gets the class's rows whose place among all rows in this order leaves the remainder i.
             taken = _remainders(int(stop), k) - _remainders(int(stop - counts[c]), k)
@@ -229,7 +229,9 @@ class StratifiedKFold(_Splitter, reference.StratifiedKFold):
             of_class = np.repeat(np.arange(k, dtype=dtype), taken)
             if self.shuffle:
                 rng.shuffle(of_class)
-            test_fold[codes == c] = of_class
+            in_class[c] = of_class
+        starts = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+        test_fold = dealt(codes, starts, np.concatenate(in_class))
         return Folds(n, Codes(test_fold), *_complement(k), (labels, rows))
 
 
