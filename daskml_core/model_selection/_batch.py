@@ -604,18 +604,13 @@ class LinearBatch:
             return self.data.sum_weight
         return float(job.factors @ self._targets.weight.sum(axis=0))
 
-    def _go_on(self, job: Job, others: Sequence[Job] = ()) -> Any:
-        """A solver that goes on from the start of the job's setting, where all is known that its cells tell.
-
-        ``others`` are a refit's models on the splits.
-        """
+    def _go_on(self, job: Job) -> Any:
+        """A solver that goes on from the start of the job's setting, where all is known that its cells tell."""
         objective = job.objective
         assert objective is not None
         lead = self._leader.get(job.setting, job.setting)
         theta, tol, max_iter = objective.scaled(*self._starts[lead]), *stopping(job.estimator)[:2]
         first: Evaluation
-        if job.split < 0 and lead in self._ahead:
-            return (yield from self._from_ahead(job, lead, others))
         if lead in self._gradients:
             _, first = self._evaluation(job, lead)
         else:
@@ -652,9 +647,7 @@ class LinearBatch:
                 continue
             whole = self._whole(members[0])
             assert whole.objective is not None
-            ends = [job.objective.unscaled(job.theta) for job in members if job.objective is not None]  # type: ignore[arg-type]
-            W, b = (np.mean(parts, axis=0) for parts in zip(*ends, strict=True))
-            theta = whole.objective.scaled(W, b)
+            theta = whole.objective.scaled(*mean_end(members))
             # The same C weighs less beside all rows: the tangent of the path goes from their penalty to this one.
             theirs = np.mean([job.objective.penalty.l2 for job in members if job.objective is not None])
             weaker = (whole.objective.penalty.l2 - theirs) * whole.objective.penalised() * theta
@@ -709,17 +702,26 @@ class LinearBatch:
                 assert self._sample is not None
                 self._solve_complete(engine, [job], self._sample)
             elif self._sampled(job):
-                lead = self._leader.get(job.setting)
-                if lead is not None and lead in self._metrics:
+                lead = self._leader.get(job.setting, job.setting)
+                if lead in self._metrics:
                     self._metrics.setdefault(job.setting, self._metrics[lead])  # the same C weighs less beside all rows
-                solvers.append((job, self._go_on(job, others)))
+                known = lead in self._ahead
+                solvers.append((job, self._from_ahead(job, lead, others) if known else self._go_on(job)))
             else:
-                ends = [other.objective.unscaled(other.theta) for other in others if other.objective is not None]  # type: ignore[arg-type]
-                if ends:
-                    W, b = (np.mean(parts, axis=0) for parts in zip(*ends, strict=True))
-                    job.theta = job.objective.scaled(W, b)
+                if others:
+                    job.theta = job.objective.scaled(*mean_end(others))
                 solvers.append((job, self._start_other(job)))
         self._drive(engine, solvers)
+
+
+def mean_end(jobs: Sequence[Job]) -> tuple[Array, Array]:
+    """Mean of trained models' coefficients (d, K) and intercepts (K,), about the rows as they are."""
+    ends = []
+    for job in jobs:
+        assert job.objective is not None and job.theta is not None
+        ends.append(job.objective.unscaled(job.theta))
+    W, b = (np.mean(parts, axis=0) for parts in zip(*ends, strict=True))
+    return W, b
 
 
 def along_path(curvature: Array, most: int) -> list[int]:

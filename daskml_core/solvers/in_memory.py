@@ -1,11 +1,11 @@
-"""Solvers run on one block in this process: a sample, or data that is no larger than one."""
+"""Solvers run inside others, mostly on one block in this process: a sample, or data that is no larger than one."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from typing import Any
 
-from daskml_core.sweep import Block, BlockSweep, Sweep, Work
+from daskml_core.sweep import Block, BlockSweep, Fold, Sweep, Work
 
 Asks = Generator[Any, Any, Any]
 
@@ -40,15 +40,14 @@ def solve_in_memory(solver: Asks, block: Block) -> Any:
             return stop.value
 
 
-def of_block(solver: Asks, block: Block) -> Asks:
-    """The solver with its sweeps asked of a block instead of the data; its states are kept to itself."""
+def quietly(solver: Asks, block: Block | None = None) -> Asks:
+    """A solver whose states stay its own, for another to run it inside; with a ``block`` its sweeps are over that."""
     answer: Any = None
     while True:
         try:
             request = solver.send(answer)
         except StopIteration as stop:
             return stop.value
-        if isinstance(request, Sweep):
-            answer = yield BlockSweep(request, block)
-        else:
-            answer = (yield request) if isinstance(request, Work) else None
+        if block is not None and isinstance(request, Sweep):
+            request = BlockSweep(request, block)
+        answer = (yield request) if isinstance(request, Sweep | BlockSweep | Fold | Work | tuple) else None

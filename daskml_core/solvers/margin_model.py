@@ -39,6 +39,7 @@ from daskml_core.kernels.sample import RowSample
 from daskml_core.losses import SmoothedEpsilonInsensitive, SmoothedHinge
 from daskml_core.objective import ROUNDING, Asks, LinearObjective
 from daskml_core.penalties import ElasticNetPenalty
+from daskml_core.solvers.in_memory import quietly
 from daskml_core.solvers.interior_point import Optimum, Sides, interior_point
 from daskml_core.solvers.newton import NewtonState, newton
 from daskml_core.sweep import Array, Block, Sweep
@@ -375,7 +376,7 @@ def _certify(problem: MarginProblem, state: MarginState, tol: float) -> Asks:
     objective = problem.smoothed(state.width, state.sample.X.dtype)
     gap = tol * state.value
     wanted = min(0.1 * gap, np.sqrt(0.2 * gap / problem.size)) / (problem.C * problem.n_rows)
-    inner: NewtonState = yield from _quietly(newton(objective, state.theta, tol=wanted, max_iter=25))
+    inner: NewtonState = yield from quietly(newton(objective, state.theta, tol=wanted, max_iter=25))
     partial: MarginPartial = yield Sweep(MARGIN_ROWS, problem.params([inner.theta], -1.0, state.width), merge_margins)
     value = problem.regulariser(inner.theta) + problem.C * float(partial.loss[0])
     bound = _beyond(problem, partial).bound(problem)
@@ -395,17 +396,6 @@ def _certify(problem: MarginProblem, state: MarginState, tol: float) -> Asks:
     return replace(
         state, converged=done, width=narrower, stalled=not done and before < NARROWEST * _width(problem, state, tol)
     )
-
-
-def _quietly(solver: Asks) -> Asks:
-    """A solver whose states stay its own."""
-    answer: Any = None
-    while True:
-        try:
-            request = solver.send(answer)
-        except StopIteration as stop:
-            return stop.value
-        answer = (yield request) if isinstance(request, Sweep | tuple) else None
 
 
 def _look(problem: MarginProblem, theta: Array, state: MarginState) -> Asks:

@@ -54,7 +54,7 @@ def inverse_spd(hess: Array) -> Callable[[Array], Array]:
         factor = linalg.cho_factor(scaled, check_finite=False)
         # An unscaled pivot near rounding means that Cholesky went through by luck.
         if np.diagonal(factor[0]).min() > 1e-7:
-            return lambda rhs: np.asarray(linalg.cho_solve(factor, rhs * scale, check_finite=False) * scale)
+            return lambda rhs: np.asarray(linalg.cho_solve(factor, rhs * scale) * scale)
     except linalg.LinAlgError:
         pass
     eigenvalues, vectors = linalg.eigh(hess)

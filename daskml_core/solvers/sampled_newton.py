@@ -18,7 +18,7 @@ import numpy as np
 from daskml_core.kernels.linear import LINEAR_LOSS, SECOND_MOMENTS, SecondMoments, second_moments
 from daskml_core.kernels.sample import RowSample, sample_sweep
 from daskml_core.objective import Asks, Evaluation, LinearObjective
-from daskml_core.solvers.in_memory import of_block
+from daskml_core.solvers.in_memory import quietly
 from daskml_core.solvers.lbfgs import LBFGSState, lbfgs, lbfgs_state
 from daskml_core.solvers.newton import NewtonState, newton
 from daskml_core.solvers.prox_newton import ProxNewtonState, prox_newton
@@ -95,7 +95,7 @@ def sampled_newton(
         solve = prox_newton if l1 else newton
         # In memory more digits cost next to nothing, and data that fits the sample should not depend on `tol`.
         local_tol = min(tol, in_memory_tol(objective)) if complete else max(tol * 0.1, 1e-5)
-        inner: NewtonState | ProxNewtonState = yield from of_block(
+        inner: NewtonState | ProxNewtonState = yield from quietly(
             solve(local, theta, tol=local_tol, max_iter=max_iter if complete else 50), block
         )
         if complete:

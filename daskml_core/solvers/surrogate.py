@@ -28,7 +28,7 @@ import numpy as np
 
 from daskml_core.kernels.coordinate_descent import minimise_quadratic
 from daskml_core.objective import Asks, Evaluation, LinearObjective
-from daskml_core.solvers.in_memory import of_block
+from daskml_core.solvers.in_memory import quietly
 from daskml_core.solvers.linesearch import backtrack, is_negligible, record, short_step, stationarity
 from daskml_core.solvers.newton import inverse_spd
 from daskml_core.sweep import Array, Block
@@ -70,7 +70,7 @@ class SampleModel:
 
     def evaluate(self, theta: Array, order: int = 1) -> Asks:
         """The sample's objective and its derivatives: an `Evaluation`."""
-        return of_block(self.objective.evaluate(theta, order), self.block)
+        return quietly(self.objective.evaluate(theta, order), self.block)
 
     def anchored(self, theta: Array, hess: Array) -> Asks:
         """The model with its anchor at ``theta``, where the data's Hessian is ``hess``."""

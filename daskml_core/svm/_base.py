@@ -30,9 +30,9 @@ from daskml_core.kernels.svm import (
     take_rows,
 )
 from daskml_core.solvers.decomposition import LEAST_MEMORY
-from daskml_core.solvers.in_memory import Asks
+from daskml_core.solvers.in_memory import Asks, quietly
 from daskml_core.solvers.smo_cascade import CascadeState, coefficients, smo_cascade, solve_gathered
-from daskml_core.sweep import Array, Kernel, Work
+from daskml_core.sweep import Array, Kernel
 from daskml_core.validate import non_negative, positive
 
 GATHERED_ROWS = 50_000
@@ -144,7 +144,7 @@ class KernelMachine(SweepEstimator):
                 assert part is not None
                 seen = take_rows(rows, np.flatnonzero(part != k))
                 solver = solve_gathered(task, kernel, seen, seed=0, **options)
-                machines.append((kernel, (yield from _without_states(solver))))
+                machines.append((kernel, (yield from quietly(solver))))
             return machines
         P = len(task.pairs)
         options["n_new"] = self._most_new(blocks, P)
@@ -253,14 +253,3 @@ class KernelMachine(SweepEstimator):
         check_is_fitted(self)
         params = self._decision_params()
         return np.asarray(params.coef.T @ np.asarray(params.S, dtype=np.float64))
-
-
-def _without_states(solver: Asks) -> Asks:
-    """A solver of gathered rows whose states are nobody's history. It asks nothing of the data."""
-    answer: Any = None
-    while True:
-        try:
-            request = solver.send(answer)
-        except StopIteration as stop:
-            return stop.value
-        answer = (yield request) if isinstance(request, Work) else None
